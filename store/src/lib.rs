@@ -1,0 +1,1 @@
+//! layerstore-store

@@ -1,1 +1,41 @@
-//! Builders and comparisons that the tests share.
+//! Builders and comparisons that the tests of layerstore share.
+//!
+//! - [`layer`], [`image`] and [`docker`] compose images in memory, whole or damaged, in every form that
+//!   `layerstore load` reads.
+//! - [`tree`] records a directory exactly and says how two differ; [`reference`] unpacks an image with GNU
+//!   tar, independently of layerstore.
+//! - [`sandbox`] runs the binary on a store of its own and leaves nothing behind; [`disk`] gives it a small
+//!   file system; [`require`] says what a test needs from the machine.
+//!
+//! Everything here panics when it cannot do its job: a failing helper is a failing test.
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
+    reason = "only tests call this, and a panic is how a test fails"
+)]
+
+pub mod disk;
+pub mod docker;
+pub mod image;
+pub mod layer;
+pub mod reference;
+pub mod require;
+pub mod sandbox;
+pub mod tree;
+
+use sha2::{Digest, Sha256};
+
+/// `sha256:` and the digest of `bytes` in hexadecimal, as image documents write it.
+pub fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex(&Sha256::digest(bytes)))
+}
+
+/// The part of a digest after the algorithm.
+pub fn hex_of(digest: &str) -> &str {
+    digest.split_once(':').map_or(digest, |(_, hex)| hex)
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

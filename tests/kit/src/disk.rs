@@ -1,0 +1,68 @@
+//! Small file systems of their own, for what happens when a disk is full or cannot be written.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::mount::{UnmountFlags, unmount};
+
+/// A mounted file system that goes away with the value.
+#[derive(Debug)]
+pub struct Disk {
+    path: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Disk {
+    /// An ext4 file system of `megabytes`, in a file that is mounted by a loop device.
+    pub fn ext4(megabytes: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
+        command(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image));
+        Self::mount(dir, Command::new("mount").args(["-o", "loop"]).arg(image))
+    }
+
+    /// A tmpfs of `megabytes`.
+    pub fn tmpfs(megabytes: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = format!("size={megabytes}m,mode=0755");
+        Self::mount(dir, Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]))
+    }
+
+    fn mount(dir: tempfile::TempDir, mount: &mut Command) -> Self {
+        let path = dir.path().join("mounted");
+        std::fs::create_dir(&path).unwrap();
+        command(mount.arg(&path));
+        Self { path, _dir: dir }
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes that an ordinary file could still take.
+    pub fn free(&self) -> u64 {
+        let stat = rustix::fs::statvfs(&self.path).unwrap();
+        stat.f_bavail * stat.f_frsize
+    }
+
+    /// From now on every write fails.
+    pub fn make_read_only(&self) {
+        command(Command::new("mount").args(["-o", "remount,ro"]).arg(&self.path));
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        crate::sandbox::unmount_below(&self.path);
+        // Detached, so that a test that fails while a file is open still takes its disk along.
+        drop(unmount(&self.path, UnmountFlags::DETACH));
+    }
+}
+
+fn command(command: &mut Command) {
+    let status = command.status().unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
+    assert!(status.success(), "{command:?} failed");
+}

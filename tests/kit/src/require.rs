@@ -1,0 +1,42 @@
+//! What a test needs from the machine it runs on.
+//!
+//! A test that cannot run fails and says why. `LAYERSTORE_TEST_SKIP` names what a person asked to leave
+//! out: `privileged` (tests that need root), `peers` (tests that need the real images of
+//! `scripts/setup-tests`), or both with a comma between. A test that is left out says so on stderr.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The folder that holds the workspace.
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// Whether to run a test that needs root.
+#[track_caller]
+pub fn root() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    check("privileged", is_root, "this test needs root: it creates owners, devices and mounts")
+}
+
+/// The folder of real images, or nothing when tests with them are left out.
+#[track_caller]
+pub fn images() -> Option<PathBuf> {
+    let dir = std::env::var_os("LAYERSTORE_TEST_CACHE")
+        .map_or_else(|| workspace().join("tests/cache"), PathBuf::from);
+    let message = format!("there are no test images in {}: run scripts/setup-tests", dir.display());
+    check("peers", dir.join("recipe").exists(), &message).then_some(dir)
+}
+
+#[track_caller]
+fn check(kind: &str, met: bool, message: &str) -> bool {
+    let skip = std::env::var("LAYERSTORE_TEST_SKIP").unwrap_or_default();
+    if met || !skip.split(',').any(|s| s.trim() == kind) {
+        assert!(met, "{message}, or set LAYERSTORE_TEST_SKIP={kind} to leave such tests out");
+        return true;
+    }
+    // The macros' output is captured and shown for failures only; this is not.
+    let name = std::thread::current().name().unwrap_or("a test").to_owned();
+    writeln!(std::io::stderr(), "skipped, as LAYERSTORE_TEST_SKIP asks: {name}: {message}").unwrap();
+    false
+}

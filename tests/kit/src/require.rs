@@ -37,6 +37,7 @@ fn check(kind: &str, met: bool, message: &str) -> bool {
     }
     // The macros' output is captured and shown for failures only; this is not.
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
-    writeln!(std::io::stderr(), "skipped, as LAYERSTORE_TEST_SKIP asks: {name}: {message}").unwrap();
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "skipped, as LAYERSTORE_TEST_SKIP asks: {name}: {message}").unwrap();
     false
 }

@@ -229,7 +229,7 @@ pub(crate) fn unmount_below(path: &Path) {
         let point = Path::new(point);
         if point.starts_with(path) && point != path {
             // A mount that has gone meanwhile is as good; a folder that stays busy shows when it is removed.
-            drop(unmount(point, UnmountFlags::DETACH));
+            let _ = unmount(point, UnmountFlags::DETACH);
         }
     }
 }

@@ -56,7 +56,7 @@ impl Snapshot {
         let stat = rustix::fs::fstat(&dir).unwrap();
         let mut walk = Walk { entries: BTreeMap::new(), inodes: HashMap::new() };
         walk.entries.insert(Vec::new(), entry(&stat, &fd_path(&dir, b".")));
-        walk.directory(dir, &[]);
+        walk.directory(&dir, &[]);
         walk.finish()
     }
 
@@ -101,13 +101,14 @@ impl Snapshot {
     #[track_caller]
     pub fn assert_same(&self, other: &Self) {
         let found = self.compare(other);
-        let shown: String = found.iter().take(40).map(|d| format!("\n  {d}")).collect();
+        let shown: Vec<_> = found.iter().take(40).map(|d| format!("\n  {d}")).collect();
         assert!(
             found.is_empty(),
-            "{} differences between the trees (of {} and {} entries):{shown}",
+            "{} differences between the trees (of {} and {} entries):{}",
             found.len(),
             self.entries.len(),
             other.entries.len(),
+            shown.concat(),
         );
     }
 }
@@ -171,29 +172,29 @@ struct Walk {
 }
 
 impl Walk {
-    fn directory(&mut self, fd: OwnedFd, path: &[u8]) {
-        let names: Vec<Vec<u8>> = Dir::read_from(&fd)
+    fn directory(&mut self, fd: &OwnedFd, path: &[u8]) {
+        let names: Vec<Vec<u8>> = Dir::read_from(fd)
             .unwrap()
             .map(|e| e.unwrap().file_name().to_bytes().to_vec())
             .filter(|name| name != b"." && name != b"..")
             .collect();
         for name in names {
-            let stat = rustix::fs::statat(&fd, &name[..], AtFlags::SYMLINK_NOFOLLOW).unwrap();
-            let mut entry = entry(&stat, &fd_path(&fd, &name));
+            let stat = rustix::fs::statat(fd, &name[..], AtFlags::SYMLINK_NOFOLLOW).unwrap();
+            let mut entry = entry(&stat, &fd_path(fd, &name));
             let mut child = path.to_vec();
             if !child.is_empty() {
                 child.push(b'/');
             }
             child.extend_from_slice(&name);
             let open = |flags| {
-                rustix::fs::openat(&fd, &name[..], flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+                rustix::fs::openat(fd, &name[..], flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
                     .unwrap_or_else(|e| panic!("cannot open {}: {e}", text(&child)))
             };
             match entry.kind {
-                FileType::Directory => self.directory(open(OFlags::DIRECTORY), &child),
+                FileType::Directory => self.directory(&open(OFlags::DIRECTORY), &child),
                 FileType::RegularFile => entry.sha256 = contents(File::from(open(OFlags::RDONLY))),
                 FileType::Symlink => {
-                    entry.target = rustix::fs::readlinkat(&fd, &name[..], Vec::new()).unwrap().into_bytes();
+                    entry.target = rustix::fs::readlinkat(fd, &name[..], Vec::new()).unwrap().into_bytes();
                 }
                 _ => {}
             }

@@ -262,7 +262,7 @@ digest_newtype! {
 }
 
 digest_newtype! {
-    /// Identity of a stack of layers (OCI image spec, "Layer ChainID").
+    /// Identity of a stack of layers (OCI image spec, "Layer `ChainID`").
     ChainId
 }
 

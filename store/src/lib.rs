@@ -1,1 +1,62 @@
-//! layerstore-store
+//! Everything of layerstore that lasts: blobs, trees, references, sessions, locks and mounts.
+//!
+//! # On disk
+//!
+//! ```text
+//! ROOT/                   mode 0700: trees hold set-user-ID files of strangers
+//!   layerstore.db         SQLite, WAL; see the schema module
+//!   lock                  its byte ranges are the locks between processes
+//!   blobs/<alg>/<hex>     complete, durable, never changed, mode 0444 (the OCI layout's form)
+//!   ingest/<session>/     what a live session has not completed
+//!   overlay2/<id>/diff    one tree
+//!   trash/<name>          forgotten, waiting to be unlinked
+//!   mnt/<image>           mount points that the store made
+//!   empty/{0,1}           fill up an overlay's stack
+//! ```
+//!
+//! # What may be relied on after a crash
+//!
+//! A blob with a row is complete and durable: its data, then its name, then its row were synced in
+//! this order. A tree with a row is complete and verified, but only durable once `synced`; until
+//! then it is trusted as long as the boot and the mount are those it was written under, and rebuilt
+//! from its blob otherwise. A file without a row is debris of a killed session, seen and discarded
+//! by the next one. Deleting goes the other way round: the row's removal is durable before a file
+//! is touched.
+
+mod blob;
+mod clock;
+mod db;
+mod disk;
+mod error;
+mod graph;
+mod image;
+mod ingest;
+mod layout;
+mod lock;
+mod mount;
+mod overlay;
+mod publish;
+mod recover;
+mod reference;
+mod schema;
+mod session;
+mod store;
+mod tree;
+
+pub use blob::BlobInfo;
+pub use clock::{Clock, Life, SystemClock, UnixSeconds};
+pub use disk::{Disk, SystemDisk};
+pub use error::{Error, Result};
+pub use graph::{Forgotten, Graph, Node, Object};
+pub use image::{Edge, EdgeKind, ImageCommit, ImageInfo, ImageRow, LayerRow, NewImage};
+pub use ingest::{Ingest, IngestReader, Received};
+pub use layout::{Layout, TreeId};
+pub use lock::{Claim, Key};
+pub use mount::MountRow;
+pub use overlay::{MAX_LAYERS, MountApi};
+pub use publish::{NewBlob, NewTree, Publication};
+pub use recover::Recovered;
+pub use reference::{LOCAL, ReferenceRow};
+pub use session::{Session, TreeDirectory};
+pub use store::{Store, Surroundings};
+pub use tree::{Presence, TreeInfo, Usage};

@@ -1,0 +1,83 @@
+//! Reading blobs back.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+
+use layerstore_oci::{DiffId, Digest, Hasher};
+use rusqlite::{Connection, OptionalExtension as _};
+
+use crate::error::{DbContext as _, Error, IoContext as _, Result};
+use crate::store::Store;
+
+/// What the database says of a blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobInfo {
+    /// Its length in bytes.
+    pub size: u64,
+    /// The media type under which it came.
+    pub media_type: Option<String>,
+    /// For a layer: the digest of its uncompressed form, as computed by this store.
+    pub diff_id: Option<DiffId>,
+}
+
+impl Store {
+    /// What is known of a blob, or `None` where there is none.
+    pub fn blob(&self, digest: &Digest) -> Result<Option<BlobInfo>> {
+        self.database().read("look up a blob", |db| find(db, digest))
+    }
+
+    /// Opens a blob. The content is not verified.
+    pub fn open_blob(&self, digest: &Digest) -> Result<File> {
+        let path = self.layout().blob(digest);
+        match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Error::NoBlob { digest: digest.clone() })
+            }
+            other => other.context("open", path),
+        }
+    }
+
+    /// The whole of a small blob, verified. One that is longer than `limit` bytes is refused.
+    pub fn read_blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
+        let path = self.layout().blob(digest);
+        let mut bytes = Vec::new();
+        self.open_blob(digest)?.take(limit + 1).read_to_end(&mut bytes).context("read", &path)?;
+        if bytes.len() as u64 > limit {
+            let reason = format!("longer than {limit} bytes");
+            return Err(Error::DamagedBlob { digest: digest.clone(), reason });
+        }
+        let mut hasher = Hasher::new(digest.algorithm());
+        hasher.update(&bytes);
+        let actual = hasher.finish();
+        if actual == *digest {
+            Ok(bytes)
+        } else {
+            let reason = format!("its content has the digest {actual}");
+            Err(Error::DamagedBlob { digest: digest.clone(), reason })
+        }
+    }
+}
+
+pub(crate) fn find(db: &Connection, digest: &Digest) -> Result<Option<BlobInfo>> {
+    let row = db
+        .prepare_cached("SELECT size, media_type, diff_id FROM blob WHERE digest = ?1")
+        .and_then(|mut statement| {
+            statement
+                .query_row([digest.to_string()], |row| {
+                    Ok((row.get::<_, u64>(0)?, row.get(1)?, row.get::<_, Option<String>>(2)?))
+                })
+                .optional()
+        })
+        .db("look up a blob")?;
+    row.map(|(size, media_type, diff_id)| {
+        Ok(BlobInfo { size, media_type, diff_id: diff_id.as_deref().map(parse_digest).transpose()? })
+    })
+    .transpose()
+}
+
+/// A digest, diff ID or chain ID out of the database.
+pub(crate) fn parse_digest<T: From<Digest>>(text: &str) -> Result<T> {
+    text.parse::<Digest>()
+        .map(T::from)
+        .map_err(|_| Error::InvalidRow { what: "digest", value: text.to_owned() })
+}

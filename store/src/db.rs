@@ -1,0 +1,178 @@
+//! The database: opening, migrating, transactions.
+//!
+//! SQLite in WAL mode, so that readers never wait for a writer. Every writer begins with
+//! `BEGIN IMMEDIATE` and a busy timeout, so that no statement fails in mid-transaction because
+//! another process writes. Nothing here may open or close the database file by other means than
+//! SQLite: POSIX locks of a process vanish at *any* close of the file.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use crate::error::{DbContext as _, Error, Result};
+use crate::layout::Layout;
+use crate::lock::{Claim, Key, Mode};
+use crate::schema::{APPLICATION_ID, KNOWN_FEATURES, MIGRATIONS};
+
+/// How long a statement waits for the write lock. Write transactions take milliseconds; a wait of
+/// this length means that another process hangs.
+const BUSY_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// What a commit promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// Survives the death of the process. A power cut may undo it.
+    Process,
+    /// Survives a power cut: what a command acknowledges.
+    Power,
+}
+
+thread_local! {
+    static IN_WRITE_TRANSACTION: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Checks, in debug builds, that no file is touched while other processes wait for the database.
+pub(crate) fn assert_outside_write_transaction() {
+    debug_assert!(!IN_WRITE_TRANSACTION.get(), "file operation inside a write transaction");
+}
+
+struct InWriteTransaction;
+
+impl InWriteTransaction {
+    fn enter() -> Self {
+        debug_assert!(!IN_WRITE_TRANSACTION.get(), "write transactions do not nest");
+        IN_WRITE_TRANSACTION.set(true);
+        Self
+    }
+}
+
+impl Drop for InWriteTransaction {
+    fn drop(&mut self) {
+        IN_WRITE_TRANSACTION.set(false);
+    }
+}
+
+/// The process's one connection.
+#[derive(Debug)]
+pub(crate) struct Database {
+    connection: Mutex<Connection>,
+}
+
+impl Database {
+    /// Opens the database, creates or migrates it where needed.
+    pub(crate) fn open(layout: &Layout) -> Result<Self> {
+        let path = layout.database();
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_EXRESCODE;
+        let mut connection = Connection::open_with_flags(&path, flags).db("open a connection")?;
+        connection.set_prepared_statement_cache_capacity(64);
+        connection.busy_timeout(BUSY_TIMEOUT).db("set the busy timeout")?;
+        let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+        if version(&connection)? != known {
+            // Switching to WAL does not go through the busy handler, and eight processes may
+            // meet an empty store at once.
+            let _claim = Claim::acquire(layout, &Key::Schema, Mode::Exclusive)?;
+            migrate(&mut connection, layout, known)?;
+        }
+        check_identity(&connection, &path)?;
+        connection
+            .execute_batch("PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;")
+            .db("configure the connection")?;
+        check_features(&connection, layout.root())?;
+        Ok(Self { connection: Mutex::new(connection) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A panic in a transaction rolls it back when the transaction is dropped.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `read` on one consistent state of the database.
+    pub(crate) fn read<T>(
+        &self,
+        action: &'static str,
+        read: impl FnOnce(&Connection) -> Result<T>,
+    ) -> Result<T> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred).db(action)?;
+        read(&transaction)
+    }
+
+    /// Runs `write` in one write transaction and commits it if it succeeds.
+    ///
+    /// `write` must not touch files, the network or other processes.
+    pub(crate) fn write<T>(
+        &self,
+        durability: Durability,
+        action: &'static str,
+        write: impl FnOnce(&Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let mut connection = self.lock();
+        let level = match durability {
+            Durability::Process => "NORMAL",
+            Durability::Power => "FULL",
+        };
+        connection.pragma_update(None, "synchronous", level).db(action)?;
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).db(action)?;
+        let value = {
+            let _inside = InWriteTransaction::enter();
+            write(&transaction)?
+        };
+        transaction.commit().db(action)?;
+        Ok(value)
+    }
+}
+
+fn version(connection: &Connection) -> Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0)).db("read the format version")
+}
+
+fn migrate(connection: &mut Connection, layout: &Layout, known: i64) -> Result<()> {
+    let found = version(connection)?;
+    if found > known {
+        return Err(Error::NewerFormat { root: layout.root().to_owned(), found, known });
+    }
+    if found == 0 {
+        let tables: i64 = connection
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+            .db("look for tables")?;
+        if tables != 0 {
+            return Err(Error::NotAStore { path: layout.database() });
+        }
+        connection.pragma_update(None, "journal_mode", "WAL").db("switch to WAL mode")?;
+    }
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Exclusive).db("begin a migration")?;
+    let done = usize::try_from(found).unwrap_or(0);
+    for migration in MIGRATIONS.iter().skip(done) {
+        transaction.execute_batch(migration).db("run a migration")?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID).db("mark the database")?;
+    transaction.pragma_update(None, "user_version", known).db("set the format version")?;
+    transaction.commit().db("commit a migration")
+}
+
+fn check_identity(connection: &Connection, path: &Path) -> Result<()> {
+    let id: i32 = connection
+        .pragma_query_value(None, "application_id", |row| row.get(0))
+        .db("read the application ID")?;
+    if id == APPLICATION_ID { Ok(()) } else { Err(Error::NotAStore { path: path.to_owned() }) }
+}
+
+fn check_features(connection: &Connection, root: &Path) -> Result<()> {
+    let mut statement = connection.prepare("SELECT name FROM feature").db("read the feature flags")?;
+    let names = statement.query_map([], |row| row.get::<_, String>(0)).db("read the feature flags")?;
+    for name in names {
+        let feature = name.db("read the feature flags")?;
+        if !KNOWN_FEATURES.contains(&feature.as_str()) {
+            return Err(Error::UnknownFeature { root: root.to_owned(), feature });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,347 @@
+//! Images: manifests with a config, their layers, and the chains of snapshots they stand for.
+
+use std::collections::HashMap;
+
+use layerstore_oci::{ChainId, DiffId, Digest};
+use rusqlite::{Connection, Row, Transaction};
+
+use crate::blob::parse_digest;
+use crate::clock::UnixSeconds;
+use crate::db::Durability;
+use crate::error::{DbContext as _, Result};
+use crate::reference::{self, LOCAL};
+use crate::session::Session;
+use crate::store::Store;
+use crate::tree::{self, TreeInfo};
+
+/// Why one blob names another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EdgeKind {
+    /// An index names a manifest or another index.
+    Manifest,
+    /// A manifest names its config.
+    Config,
+    /// A manifest names a layer.
+    Layer,
+    /// A manifest names the one it is about.
+    Subject,
+}
+
+impl EdgeKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Manifest => "manifest",
+            Self::Config => "config",
+            Self::Layer => "layer",
+            Self::Subject => "subject",
+        }
+    }
+}
+
+/// One blob names another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edge {
+    /// The index or manifest.
+    pub parent: Digest,
+    /// What it names; it need not be in the store.
+    pub child: Digest,
+    /// Why.
+    pub kind: EdgeKind,
+}
+
+/// What a manifest with a config says.
+#[derive(Debug, Clone)]
+pub struct NewImage {
+    /// The manifest.
+    pub manifest: Digest,
+    /// The config; its digest is the image ID.
+    pub config: Digest,
+    /// `os/architecture[/variant]`.
+    pub platform: String,
+    /// When the image was built, according to its config.
+    pub created: Option<UnixSeconds>,
+    /// The config's labels.
+    pub labels: Vec<(String, String)>,
+    /// Blob and diff ID of each layer, lowest first.
+    pub layers: Vec<(Digest, DiffId)>,
+}
+
+/// What a command adds when all its layers are published.
+#[derive(Debug, Default)]
+pub struct ImageCommit {
+    /// Which blob names which.
+    pub edges: Vec<Edge>,
+    /// Images.
+    pub images: Vec<NewImage>,
+    /// Names and their targets; an image without a name has its target's digest as name.
+    pub references: Vec<(String, Digest)>,
+}
+
+/// A reference together with one image that it leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageRow {
+    /// The name.
+    pub name: String,
+    /// What the name stands for: a manifest, or an index that leads to it.
+    pub target: Digest,
+    /// When the name got its present target.
+    pub updated_at: UnixSeconds,
+    /// The image, or `None` where the target is an artifact that is no image.
+    pub image: Option<ImageInfo>,
+}
+
+/// One image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageInfo {
+    /// The manifest.
+    pub manifest: Digest,
+    /// The config; its digest is the image ID.
+    pub config: Digest,
+    /// `os/architecture[/variant]`.
+    pub platform: String,
+    /// When the image was built, according to its config.
+    pub created: Option<UnixSeconds>,
+    /// The config's labels.
+    pub labels: serde_json::Map<String, serde_json::Value>,
+    /// Bytes of all its layers: unpacked where they are unpacked, else of their blobs.
+    pub size: u64,
+}
+
+/// One layer of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerRow {
+    /// The blob.
+    pub blob: Digest,
+    /// The blob's length, if the store has it.
+    pub blob_size: Option<u64>,
+    /// The layer's diff ID.
+    pub diff_id: DiffId,
+    /// Its tree, if it is unpacked.
+    pub tree: Option<TreeInfo>,
+}
+
+const IMAGE_COLUMNS: &str = "i.manifest, i.config, i.platform, i.created, i.labels, \
+    (SELECT coalesce(sum(coalesce(t.bytes, b.size)), 0) FROM image_layer AS l \
+     LEFT JOIN tree AS t ON t.diff_id = l.diff_id LEFT JOIN blob AS b ON b.digest = l.blob \
+     WHERE l.manifest = i.manifest)";
+
+impl Store {
+    /// Every reference of `owner` with every image that it leads to, by name.
+    pub fn images(&self, owner: &str) -> Result<Vec<ImageRow>> {
+        let action = "list images";
+        let query = format!(
+            "WITH RECURSIVE reach (name, target, updated_at, digest) AS ( \
+                 SELECT name, target, updated_at, target FROM reference WHERE owner = ?1 \
+                 UNION \
+                 SELECT r.name, r.target, r.updated_at, e.child FROM reach AS r \
+                 JOIN edge AS e ON e.parent = r.digest AND e.kind = 'manifest') \
+             SELECT r.name, r.target, r.updated_at, {IMAGE_COLUMNS} \
+             FROM reach AS r LEFT JOIN image AS i ON i.manifest = r.digest \
+             WHERE i.manifest IS NOT NULL OR r.digest = r.target \
+             ORDER BY r.name, i.manifest IS NULL"
+        );
+        let mut rows: Vec<ImageRow> = self.database().read(action, |db| {
+            let mut statement = db.prepare_cached(&query).db(action)?;
+            let rows = statement.query_map([owner], |row| Ok(image_row(row))).db(action)?;
+            rows.map(|row| row.db(action)?).collect()
+        })?;
+        // An index is no image itself: its own row counts only where it leads to none.
+        let mut last = None;
+        rows.retain(|row| {
+            let keep = row.image.is_some() || last.as_ref() != Some(&row.name);
+            last = Some(row.name.clone());
+            keep
+        });
+        Ok(rows)
+    }
+
+    /// The layers of an image, lowest first.
+    pub fn layers(&self, manifest: &Digest) -> Result<Vec<LayerRow>> {
+        let action = "list layers";
+        let query = format!(
+            "SELECT {}, l.blob, b.size, l.diff_id FROM image_layer AS l \
+             LEFT JOIN tree AS t ON t.diff_id = l.diff_id LEFT JOIN blob AS b ON b.digest = l.blob \
+             WHERE l.manifest = ?1 ORDER BY l.position",
+            tree::COLUMNS.split(", ").map(|column| format!("t.{column}")).collect::<Vec<_>>().join(", ")
+        );
+        self.database().read(action, |db| {
+            let mut statement = db.prepare_cached(&query).db(action)?;
+            let rows = statement
+                .query_map([manifest.to_string()], |row| Ok(self.layer_row(row)))
+                .db(action)?;
+            rows.map(|row| row.db(action)?).collect()
+        })
+    }
+
+    fn layer_row(&self, row: &Row<'_>) -> Result<LayerRow> {
+        let action = "read a layer";
+        let unpacked = row.get::<_, Option<String>>(0).db(action)?.is_some();
+        Ok(LayerRow {
+            tree: if unpacked { Some(tree::from_row(self, row)?) } else { None },
+            blob: parse_digest(&row.get::<_, String>(8).db(action)?)?,
+            blob_size: row.get(9).db(action)?,
+            diff_id: parse_digest(&row.get::<_, String>(10).db(action)?)?,
+        })
+    }
+
+    /// Records images and their names, durably. Tells whether anything changed.
+    ///
+    /// Everything named was published or leased by `session`, so it cannot have gone meanwhile.
+    pub fn commit_images(&self, session: &Session, commit: &ImageCommit) -> Result<bool> {
+        let now = self.clock().now();
+        tracing::debug!(session = session.id(), images = commit.images.len(), "commit images");
+        if self.database().read("compare images", |db| already_committed(db, commit))? {
+            return Ok(false);
+        }
+        self.database().write(Durability::Power, "commit images", |tx| {
+            let action = "commit images";
+            for edge in &commit.edges {
+                tx.prepare_cached("INSERT OR IGNORE INTO edge (parent, child, kind) VALUES (?1, ?2, ?3)")
+                    .and_then(|mut insert| {
+                        insert.execute((edge.parent.to_string(), edge.child.to_string(), edge.kind.as_str()))
+                    })
+                    .db(action)?;
+            }
+            let mut trees = HashMap::new();
+            for image in &commit.images {
+                insert_image(tx, image)?;
+                insert_chain(tx, image, &mut trees, now)?;
+            }
+            let mut changed = false;
+            for (name, target) in &commit.references {
+                changed |= reference::set(tx, LOCAL, name, target, now)?;
+            }
+            Ok(changed)
+        })
+    }
+}
+
+fn already_committed(db: &Connection, commit: &ImageCommit) -> Result<bool> {
+    let action = "compare images";
+    for (name, target) in &commit.references {
+        if reference::find(db, LOCAL, name)?.is_none_or(|row| row.target != *target) {
+            return Ok(false);
+        }
+    }
+    for image in &commit.images {
+        // Unpacked since: its chain may be new.
+        let chain = ChainId::chain(&diff_ids(image));
+        let complete: bool = db
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM image WHERE manifest = ?1) AND (?2 IS NULL OR EXISTS \
+                 (SELECT 1 FROM snapshot WHERE owner = ?3 AND key = ?2))",
+            )
+            .and_then(|mut statement| {
+                let top = chain.last().map(ToString::to_string);
+                statement.query_row((image.manifest.to_string(), top, LOCAL), |row| row.get(0))
+            })
+            .db(action)?;
+        if !complete {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn diff_ids(image: &NewImage) -> Vec<DiffId> {
+    image.layers.iter().map(|(_, diff_id)| diff_id.clone()).collect()
+}
+
+fn insert_image(tx: &Transaction<'_>, image: &NewImage) -> Result<()> {
+    let action = "commit an image";
+    let labels: serde_json::Map<_, _> =
+        image.labels.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
+    let chain = ChainId::chain(&diff_ids(image));
+    let manifest = image.manifest.to_string();
+    let inserted = tx
+        .prepare_cached(
+            "INSERT OR IGNORE INTO image (manifest, config, platform, created, labels, chain_id) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )
+        .and_then(|mut insert| {
+            insert.execute((
+                &manifest,
+                image.config.to_string(),
+                &image.platform,
+                image.created,
+                serde_json::Value::Object(labels).to_string(),
+                chain.last().map(ToString::to_string),
+            ))
+        })
+        .db(action)?;
+    if inserted == 0 {
+        return Ok(());
+    }
+    for (position, (blob, diff_id)) in image.layers.iter().enumerate() {
+        tx.prepare_cached(
+            "INSERT INTO image_layer (manifest, position, blob, diff_id) VALUES (?1, ?2, ?3, ?4)",
+        )
+        .and_then(|mut insert| {
+            insert.execute((&manifest, position, blob.to_string(), diff_id.to_string()))
+        })
+        .db(action)?;
+    }
+    Ok(())
+}
+
+/// Commits one snapshot a layer, as far up as the layers are unpacked.
+fn insert_chain(
+    tx: &Transaction<'_>,
+    image: &NewImage,
+    trees: &mut HashMap<DiffId, Option<String>>,
+    now: UnixSeconds,
+) -> Result<()> {
+    let action = "commit a snapshot";
+    let mut parent: Option<ChainId> = None;
+    for (_, diff_id) in &image.layers {
+        let tree = match trees.get(diff_id) {
+            Some(tree) => tree.clone(),
+            None => {
+                let tree: Option<String> = tx
+                    .prepare_cached("SELECT id FROM tree WHERE diff_id = ?1")
+                    .and_then(|mut statement| {
+                        use rusqlite::OptionalExtension as _;
+                        statement.query_row([diff_id.to_string()], |row| row.get(0)).optional()
+                    })
+                    .db(action)?;
+                trees.insert(diff_id.clone(), tree.clone());
+                tree
+            }
+        };
+        let Some(tree) = tree else { return Ok(()) };
+        let chain = ChainId::extend(parent.as_ref(), diff_id);
+        tx.prepare_cached(
+            "INSERT INTO snapshot (owner, key, kind, parent, tree, created_at, updated_at) \
+             VALUES (?1, ?2, 'committed', ?3, ?4, ?5, ?5) \
+             ON CONFLICT (owner, key) DO UPDATE SET tree = excluded.tree WHERE tree IS NULL",
+        )
+        .and_then(|mut insert| {
+            insert.execute((LOCAL, chain.to_string(), parent.as_ref().map(ToString::to_string), tree, now))
+        })
+        .db(action)?;
+        parent = Some(chain);
+    }
+    Ok(())
+}
+
+fn image_row(row: &Row<'_>) -> Result<ImageRow> {
+    let action = "read an image";
+    let manifest: Option<String> = row.get(3).db(action)?;
+    let image = match manifest {
+        None => None,
+        Some(manifest) => Some(ImageInfo {
+            manifest: parse_digest(&manifest)?,
+            config: parse_digest(&row.get::<_, String>(4).db(action)?)?,
+            platform: row.get(5).db(action)?,
+            created: row.get(6).db(action)?,
+            labels: serde_json::from_str(&row.get::<_, String>(7).db(action)?).unwrap_or_default(),
+            size: row.get(8).db(action)?,
+        }),
+    };
+    Ok(ImageRow {
+        name: row.get(0).db(action)?,
+        target: parse_digest(&row.get::<_, String>(1).db(action)?)?,
+        updated_at: row.get(2).db(action)?,
+        image,
+    })
+}

@@ -1,0 +1,252 @@
+//! Receiving a blob: bytes go to a temporary file and a hasher, while others may read behind.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use layerstore_oci::{Algorithm, Digest, Hasher};
+
+use crate::disk::Durable;
+use crate::error::{Error, IoContext as _, Result};
+
+/// A blob that is being received.
+///
+/// Dropped unfinished, it makes its readers fail; its file goes with the session.
+#[derive(Debug)]
+pub struct Ingest {
+    durable: Durable,
+    path: PathBuf,
+    hasher: Hasher,
+    written: u64,
+    shared: Arc<Shared>,
+    finished: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    file: File,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    written: u64,
+    end: End,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Open,
+    Complete,
+    Abandoned,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, state: State) {
+        *self.state() = state;
+        self.changed.notify_all();
+    }
+}
+
+impl Ingest {
+    pub(crate) fn create(durable: Durable, path: PathBuf, algorithm: Algorithm) -> Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            // Blobs are never changed again.
+            .mode(0o444)
+            .open(&path)
+            .context("create", &path)?;
+        let state = Mutex::new(State { written: 0, end: End::Open });
+        Ok(Self {
+            durable,
+            path,
+            hasher: Hasher::new(algorithm),
+            written: 0,
+            shared: Arc::new(Shared { file, state, changed: Condvar::new() }),
+            finished: false,
+        })
+    }
+
+    /// Appends `bytes`.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.durable.write(&self.shared.file, &self.path, bytes)?;
+        self.written += bytes.len() as u64;
+        self.shared.set(State { written: self.written, end: End::Open });
+        self.hasher.update(bytes);
+        Ok(())
+    }
+
+    /// Bytes received so far.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// A reader from the first byte, which waits for bytes that are not there yet. It sees the end
+    /// only when the blob is finished, and an error when it is given up.
+    pub fn reader(&self) -> IngestReader {
+        IngestReader { shared: Arc::clone(&self.shared), position: 0, known: 0 }
+    }
+
+    /// Ends the blob, and compares it with what it should be. It is complete, but neither durable
+    /// nor part of the store yet.
+    pub fn finish(mut self, expected: Option<(&Digest, u64)>) -> Result<Received> {
+        let digest = std::mem::replace(&mut self.hasher, Hasher::new(Algorithm::Sha256)).finish();
+        if let Some((wanted, size)) = expected {
+            if self.written != size {
+                return Err(Error::SizeMismatch {
+                    digest: wanted.clone(),
+                    expected: size,
+                    actual: self.written,
+                });
+            }
+            if *wanted != digest {
+                return Err(Error::DigestMismatch { expected: wanted.clone(), actual: digest });
+            }
+        }
+        self.finished = true;
+        self.shared.set(State { written: self.written, end: End::Complete });
+        Ok(Received {
+            digest,
+            size: self.written,
+            path: self.path.clone(),
+            shared: Arc::clone(&self.shared),
+        })
+    }
+}
+
+impl Drop for Ingest {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.shared.set(State { written: self.written, end: End::Abandoned });
+        }
+    }
+}
+
+/// A complete blob with a known digest, in the session's directory.
+#[derive(Debug)]
+pub struct Received {
+    digest: Digest,
+    size: u64,
+    path: PathBuf,
+    shared: Arc<Shared>,
+}
+
+impl Received {
+    /// The digest of the bytes received.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// How many bytes were received.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// A reader from the first byte.
+    pub fn reader(&self) -> IngestReader {
+        IngestReader { shared: Arc::clone(&self.shared), position: 0, known: 0 }
+    }
+
+    pub(crate) fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.shared.file
+    }
+}
+
+/// Reads a blob while it is being received.
+#[derive(Debug)]
+pub struct IngestReader {
+    shared: Arc<Shared>,
+    position: u64,
+    known: u64,
+}
+
+impl Read for IngestReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.position == self.known {
+            let mut state = self.shared.state();
+            while state.written == self.position && state.end == End::Open {
+                state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.end == End::Abandoned {
+                return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the transfer was given up"));
+            }
+            self.known = state.written;
+            if self.position == self.known {
+                return Ok(0);
+            }
+        }
+        let available = usize::try_from(self.known - self.position).unwrap_or(usize::MAX);
+        let wanted = buffer.len().min(available);
+        let count = self.shared.file.read_at(&mut buffer[..wanted], self.position)?;
+        if count == 0 && wanted != 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file shrank"));
+        }
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::SystemDisk;
+
+    fn ingest(dir: &tempfile::TempDir) -> Ingest {
+        let durable = Durable::new(Arc::new(SystemDisk), dir.path().to_owned());
+        Ingest::create(durable, dir.path().join("blob"), Algorithm::Sha256).unwrap()
+    }
+
+    #[test]
+    fn a_reader_follows_the_writer_to_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ingest = ingest(&dir);
+        let mut reader = ingest.reader();
+        let follower = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            reader.read_to_end(&mut all).map(|_| all)
+        });
+        for part in [b"one ".as_slice(), b"two ", b"three"] {
+            ingest.write(part).unwrap();
+        }
+        let digest = Digest::sha256_of(b"one two three");
+        let received = ingest.finish(Some((&digest, 13))).unwrap();
+        assert_eq!(received.digest(), &digest);
+        assert_eq!(follower.join().unwrap().unwrap(), b"one two three");
+    }
+
+    #[test]
+    fn a_reader_fails_when_the_writer_gives_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ingest = ingest(&dir);
+        ingest.write(b"half").unwrap();
+        let mut reader = ingest.reader();
+        drop(ingest);
+        assert!(reader.read_to_end(&mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn wrong_bytes_and_wrong_lengths_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let wanted = Digest::sha256_of(b"right");
+        let mut wrong = ingest(&dir);
+        wrong.write(b"wrong").unwrap();
+        assert!(matches!(wrong.finish(Some((&wanted, 5))), Err(Error::DigestMismatch { .. })));
+        std::fs::remove_file(dir.path().join("blob")).unwrap();
+        let mut short = ingest(&dir);
+        short.write(b"righ").unwrap();
+        assert!(matches!(short.finish(Some((&wanted, 5))), Err(Error::SizeMismatch { .. })));
+    }
+}

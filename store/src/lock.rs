@@ -1,0 +1,143 @@
+//! Locks between processes, and between threads of one.
+//!
+//! Every lock is one byte of the file `lock`, taken with an open file description lock
+//! (`F_OFD_SETLK`): no file to create or to clean up for each, released by the kernel when the
+//! holder dies, and exclusive between threads too, since every claim opens the file anew. Two keys
+//! that fall on the same byte merely wait for each other.
+//!
+//! Order of acquisition, so that no two holders wait for each other: `Layer`, then `Blob`, then
+//! `Sweep`; who waits for a `Layer` or a `Blob` holds at most one `Layer`, apart from those whose
+//! release depends on nobody else. `Sessions` and `Schema` are held without waiting for another.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use layerstore_oci::{DiffId, Digest};
+use nix::fcntl::{FcntlArg, fcntl};
+
+use crate::error::{IoContext as _, Result};
+use crate::layout::Layout;
+
+/// What can be claimed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Key {
+    /// Creating or migrating the database.
+    Schema,
+    /// Starting a session, or looking for dead ones.
+    Sessions,
+    /// Unpacking the layer with this diff ID.
+    Layer(DiffId),
+    /// Fetching the blob with this digest.
+    Blob(Digest),
+    /// The time between a rename into place and the commit of its row. Publishers share it; who
+    /// throws away files that have no row holds it alone.
+    Sweep,
+}
+
+/// Who may hold a lock at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// All who ask for the same.
+    Shared,
+    /// Nobody else.
+    Exclusive,
+}
+
+impl Key {
+    fn offset(&self) -> i64 {
+        let digest = match self {
+            Self::Schema => return 0,
+            Self::Sessions => return 1,
+            Self::Sweep => return 2,
+            Self::Layer(diff_id) => Digest::sha256_of(format!("layer {diff_id}").as_bytes()),
+            Self::Blob(digest) => Digest::sha256_of(format!("blob {digest}").as_bytes()),
+        };
+        // 60 bits of the digest; the top of the range is left free.
+        i64::from_str_radix(&digest.hex()[..15], 16).unwrap_or(0) | 4
+    }
+}
+
+/// A held lock, released when dropped.
+#[derive(Debug)]
+#[must_use = "a claim is released when it is dropped"]
+pub struct Claim {
+    _file: File,
+}
+
+impl Claim {
+    /// Takes the lock, waiting for its holder.
+    pub(crate) fn acquire(layout: &Layout, key: &Key, mode: Mode) -> Result<Self> {
+        let file = open(layout)?;
+        loop {
+            match fcntl(&file, FcntlArg::F_OFD_SETLKW(&range(key, mode))) {
+                Ok(_) => return Ok(Self { _file: file }),
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(errno) => return Err(errno).context("lock", layout.locks()),
+            }
+        }
+    }
+
+    /// Takes the lock if nobody holds it.
+    pub(crate) fn try_acquire(layout: &Layout, key: &Key) -> Result<Option<Self>> {
+        let file = open(layout)?;
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&range(key, Mode::Exclusive))) {
+            Ok(_) => Ok(Some(Self { _file: file })),
+            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => Ok(None),
+            Err(errno) => Err(errno).context("lock", layout.locks()),
+        }
+    }
+}
+
+fn open(layout: &Layout) -> Result<File> {
+    let path = layout.locks();
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .context("open", &path)
+}
+
+fn range(key: &Key, mode: Mode) -> nix::libc::flock {
+    let kind = match mode {
+        Mode::Shared => nix::libc::F_RDLCK,
+        Mode::Exclusive => nix::libc::F_WRLCK,
+    };
+    nix::libc::flock {
+        l_type: kind as i16,
+        l_whence: nix::libc::SEEK_SET as i16,
+        l_start: key.offset(),
+        l_len: 1,
+        l_pid: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_excludes_other_threads_until_it_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path().to_owned());
+        let key = Key::Blob(Digest::sha256_of(b"x"));
+        let held = Claim::acquire(&layout, &key, Mode::Exclusive).unwrap();
+        assert!(Claim::try_acquire(&layout, &key).unwrap().is_none());
+        assert!(Claim::try_acquire(&layout, &Key::Schema).unwrap().is_some());
+        drop(held);
+        assert!(Claim::try_acquire(&layout, &key).unwrap().is_some());
+    }
+
+    #[test]
+    fn publishers_share_the_sweep_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path().to_owned());
+        let one = Claim::acquire(&layout, &Key::Sweep, Mode::Shared).unwrap();
+        let two = Claim::acquire(&layout, &Key::Sweep, Mode::Shared).unwrap();
+        assert!(Claim::try_acquire(&layout, &Key::Sweep).unwrap().is_none());
+        drop((one, two));
+        assert!(Claim::try_acquire(&layout, &Key::Sweep).unwrap().is_some());
+    }
+}

@@ -1,0 +1,138 @@
+//! Mounting trees: a read-only overlay of any number of layers.
+//!
+//! With the new mount API each lower directory is passed by itself (`lowerdir+`, Linux 6.8, as a
+//! file descriptor since 6.13), so nothing has to be escaped and nothing is too long. `mount(2)`
+//! takes all of its options in one page of memory; there the lower directories are given as short
+//! relative symbolic links, which the kernel resolves while mounting.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, move_mount, unmount,
+};
+
+use crate::error::{Error, IoContext as _, Result};
+use crate::layout::random_name;
+use crate::store::Store;
+
+/// `OVL_MAX_STACK` of the kernel's overlayfs.
+pub const MAX_LAYERS: usize = 500;
+
+/// How to ask the kernel for a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MountApi {
+    /// The newest that the kernel has.
+    #[default]
+    Newest,
+    /// `mount(2)`, as before Linux 6.8.
+    Classic,
+}
+
+impl Store {
+    /// Mounts `lowers` (topmost first) read-only at `target`, an existing directory.
+    pub(crate) fn mount_read_only(&self, lowers: &[PathBuf], target: &Path, api: MountApi) -> Result<()> {
+        if lowers.len() > MAX_LAYERS {
+            return Err(Error::TooManyLayers { count: lowers.len(), max: MAX_LAYERS });
+        }
+        let mut lowers = lowers.to_vec();
+        // Without an upper directory overlayfs wants two lower ones. A bind mount would do for a
+        // single layer, but would show its whiteouts as devices.
+        for empty in self.layout().empty() {
+            if lowers.len() < 2 {
+                lowers.push(empty);
+            }
+        }
+        if api == MountApi::Newest {
+            match mount_with_descriptors(&lowers, target) {
+                Err(Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP) => {}
+                other => return other.context("mount an overlay at", target),
+            }
+        }
+        self.mount_classic(&lowers, target)
+    }
+
+    fn mount_classic(&self, lowers: &[PathBuf], target: &Path) -> Result<()> {
+        let links = self.layout().mounts().join(format!(".links-{}", random_name()));
+        fs::create_dir(&links).context("create", &links)?;
+        let mounted = link_all(lowers, &links)
+            .and_then(|options| mount_in(&links, target, &options))
+            .context("mount an overlay at", target);
+        if let Err(error) = fs::remove_dir_all(&links) {
+            tracing::warn!(%error, path = %links.display(), "temporary links stay");
+        }
+        mounted
+    }
+}
+
+/// Takes a mount away. A mount that is busy is refused by the kernel.
+pub(crate) fn unmount_at(target: &Path) -> Result<()> {
+    unmount(target, UnmountFlags::NOFOLLOW).context("unmount", target)
+}
+
+fn mount_with_descriptors(lowers: &[PathBuf], target: &Path) -> Result<(), Errno> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), "source", "layerstore")?;
+    for lower in lowers {
+        let directory = rustix::fs::openat(
+            CWD,
+            lower,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        fsconfig_set_fd(context.as_fd(), "lowerdir+", directory.as_fd())?;
+    }
+    fsconfig_set_flag(context.as_fd(), "ro")?;
+    fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
+    let mounted = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    move_mount(mounted.as_fd(), "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+fn link_all(lowers: &[PathBuf], links: &Path) -> io::Result<String> {
+    let mut options = String::from("lowerdir=");
+    for (index, lower) in lowers.iter().enumerate() {
+        if index > 0 {
+            options.push(':');
+        }
+        let name = index.to_string();
+        std::os::unix::fs::symlink(lower, links.join(&name))?;
+        options.push_str(&name);
+    }
+    Ok(options)
+}
+
+/// Relative lower directories are looked up from the working directory, which belongs to the
+/// process; a thread of its own gets one of its own.
+fn mount_in(links: &Path, target: &Path, options: &str) -> io::Result<()> {
+    let options = std::ffi::CString::new(options)?;
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| -> io::Result<()> {
+            let directory = File::open(links)?;
+            // SAFETY: CLONE_FS only gives this thread its own working directory, root and umask;
+            // the file descriptor table stays shared.
+            #[expect(unsafe_code, reason = "unshare is unsafe for the sake of CLONE_FILES, which is not asked for")]
+            unsafe {
+                rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS)?;
+            }
+            rustix::process::fchdir(directory.as_fd())?;
+            Ok(mount("layerstore", target, "overlay", MountFlags::RDONLY, &*options)?)
+        });
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the mounting thread panicked")))
+    })
+}
+
+/// Whether something is mounted exactly at `path`.
+pub(crate) fn is_mount_point(path: &Path) -> io::Result<bool> {
+    use rustix::fs::{StatxAttributes, StatxFlags, statx};
+    match statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS) {
+        Ok(found) => Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}

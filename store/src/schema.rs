@@ -1,0 +1,148 @@
+//! The database's schema and its migrations.
+//!
+//! `user_version` counts the migrations applied; they are only ever appended. A change that older
+//! programs must not ignore adds a row to `feature`, and a program refuses a store with a feature
+//! that it does not know.
+//!
+//! ```text
+//! blob        every complete blob; the bytes are at blobs/<algorithm>/<hex>
+//! edge        which blob names which other (index -> manifest -> config, layers)
+//! image       what a manifest with a config says, so that listing needs no JSON
+//! image_layer the layers of an image, lowest first
+//! reference   owner and name -> manifest or index
+//! tree        every unpacked layer (diff_id) or writable upper (no diff_id)
+//! snapshot    stacks of trees; image chains are keyed by chain ID
+//! lease       live sessions, and what they keep from collection
+//! mount       where the store mounted what
+//! ```
+//!
+//! Digests are text, so that `sqlite3` shows an administrator the same names as the disk does.
+//! Times are seconds since 1970.
+
+/// `PRAGMA application_id`: the letters "Lyst".
+pub(crate) const APPLICATION_ID: i32 = 0x4c79_7374;
+
+/// Features that this program can read and write.
+pub(crate) const KNOWN_FEATURES: &[&str] = &[];
+
+/// One script a format version.
+pub(crate) const MIGRATIONS: &[&str] = &[V1];
+
+/// The first format.
+const V1: &str = "
+CREATE TABLE feature (
+    name TEXT PRIMARY KEY
+) STRICT;
+
+CREATE TABLE meta (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE blob (
+    digest TEXT PRIMARY KEY,
+    size INTEGER NOT NULL,
+    media_type TEXT,
+    -- computed here from the uncompressed stream, never taken from a config
+    diff_id TEXT,
+    created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE edge (
+    parent TEXT NOT NULL REFERENCES blob (digest) ON DELETE CASCADE,
+    -- not a foreign key: an index names manifests of platforms that were never fetched
+    child TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('manifest', 'config', 'layer', 'subject')),
+    PRIMARY KEY (parent, child)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX edge_child ON edge (child);
+
+CREATE TABLE image (
+    manifest TEXT PRIMARY KEY REFERENCES blob (digest) ON DELETE CASCADE,
+    config TEXT NOT NULL,
+    platform TEXT NOT NULL,
+    created INTEGER,
+    labels TEXT NOT NULL,
+    -- NULL for an image without layers
+    chain_id TEXT
+) STRICT, WITHOUT ROWID;
+CREATE INDEX image_config ON image (config);
+
+CREATE TABLE image_layer (
+    manifest TEXT NOT NULL REFERENCES image (manifest) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    blob TEXT NOT NULL,
+    diff_id TEXT NOT NULL,
+    PRIMARY KEY (manifest, position)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX image_layer_diff ON image_layer (diff_id);
+
+CREATE TABLE reference (
+    owner TEXT NOT NULL,
+    name TEXT NOT NULL,
+    target TEXT NOT NULL REFERENCES blob (digest),
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    pulled_at INTEGER,
+    last_used_at INTEGER,
+    PRIMARY KEY (owner, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX reference_target ON reference (target);
+
+CREATE TABLE tree (
+    id TEXT PRIMARY KEY,
+    diff_id TEXT UNIQUE,
+    bytes INTEGER NOT NULL,
+    allocated INTEGER NOT NULL,
+    inodes INTEGER NOT NULL,
+    -- directories that the layer implies but does not list, separated by NUL
+    implied BLOB,
+    -- where the files were written: they are trusted while both still hold, or once synced
+    boot_id TEXT NOT NULL,
+    mount_id INTEGER NOT NULL,
+    synced INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL,
+    last_used_at INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE snapshot (
+    owner TEXT NOT NULL,
+    key TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('active', 'view', 'committed')),
+    parent TEXT,
+    tree TEXT REFERENCES tree (id) ON UPDATE CASCADE,
+    labels TEXT NOT NULL DEFAULT '{}',
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (owner, key),
+    FOREIGN KEY (owner, parent) REFERENCES snapshot (owner, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX snapshot_parent ON snapshot (owner, parent);
+CREATE INDEX snapshot_tree ON snapshot (tree);
+
+CREATE TABLE lease (
+    id TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    boot_id TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    -- NULL: as long as the session that holds it lives
+    expires_at INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE lease_item (
+    lease TEXT NOT NULL REFERENCES lease (id) ON DELETE CASCADE,
+    kind TEXT NOT NULL CHECK (kind IN ('blob', 'tree')),
+    key TEXT NOT NULL,
+    PRIMARY KEY (lease, kind, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE mount (
+    target BLOB PRIMARY KEY,
+    manifest TEXT NOT NULL,
+    boot_id TEXT NOT NULL,
+    -- the store made the directory and removes it again
+    own_directory INTEGER NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+";

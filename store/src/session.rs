@@ -1,0 +1,158 @@
+//! A session: the temporary directory and the lease of one running command.
+//!
+//! `ingest/<id>/` holds everything that is not complete: blobs being written and trees being
+//! unpacked. The session's process keeps an exclusive `flock` on `ingest/<id>/lock`; the kernel
+//! releases it when the process dies, however it dies, and the next session throws the directory
+//! away ([`crate::Store::recover`]). The session's lease protects what the command found present or
+//! has published, until the references that keep it are committed.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use layerstore_oci::Algorithm;
+use rustix::fs::{FlockOperation, flock};
+
+use crate::db::Durability;
+use crate::error::{DbContext as _, IoContext as _, Result};
+use crate::ingest::Ingest;
+use crate::layout::random_name;
+use crate::lock::Key;
+use crate::store::Store;
+
+const LOCK_NAME: &str = "lock";
+
+/// A live command's claim on temporary space. Dropping it discards whatever is still in it.
+#[derive(Debug)]
+pub struct Session {
+    store: Store,
+    id: String,
+    directory: PathBuf,
+    next: AtomicU64,
+    _lock: File,
+}
+
+impl Session {
+    pub(crate) fn begin(store: &Store, owner: &str) -> Result<Self> {
+        let id = random_name();
+        let directory = store.layout().ingest().join(&id);
+        let lock = {
+            // Between mkdir and flock the directory would look like a dead session's.
+            let _claim = store.claim(&Key::Sessions)?;
+            fs::DirBuilder::new().mode(0o700).create(&directory).context("create", &directory)?;
+            let path = directory.join(LOCK_NAME);
+            let lock = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)
+                .context("create", &path)?;
+            flock(&lock, FlockOperation::NonBlockingLockExclusive).context("lock", &path)?;
+            lock
+        };
+        let session =
+            Self { store: store.clone(), id, directory, next: AtomicU64::new(0), _lock: lock };
+        store.database().write(Durability::Process, "record the lease", |tx| {
+            tx.execute(
+                "INSERT INTO lease (id, owner, pid, boot_id, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+                (
+                    &session.id,
+                    owner,
+                    std::process::id(),
+                    &store.life().boot,
+                    store.clock().now(),
+                ),
+            )
+            .db("record the lease")?;
+            Ok(())
+        })?;
+        Ok(session)
+    }
+
+    /// The lease's ID.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Starts to receive a blob. The digest is computed with `algorithm`.
+    pub fn ingest(&self, algorithm: Algorithm) -> Result<Ingest> {
+        Ingest::create(self.store.durable().clone(), self.fresh("blob"), algorithm)
+    }
+
+    /// An empty directory for a tree that is about to be unpacked: a `diff` directory in one of its
+    /// own. The `diff` directory has mode 0700 until the unpacker sets it.
+    pub fn tree_directory(&self) -> Result<TreeDirectory> {
+        let path = self.fresh("tree");
+        let mut builder = fs::DirBuilder::new();
+        builder.mode(0o700);
+        builder.create(&path).context("create", &path)?;
+        let diff = path.join("diff");
+        builder.create(&diff).context("create", &diff)?;
+        Ok(TreeDirectory { path: Some(path) })
+    }
+
+    fn fresh(&self, kind: &str) -> PathBuf {
+        self.directory.join(format!("{kind}-{}", self.next.fetch_add(1, Ordering::Relaxed)))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let forgotten = self.store.database().write(Durability::Process, "drop the lease", |tx| {
+            tx.execute("DELETE FROM lease WHERE id = ?1", [&self.id]).db("drop the lease")?;
+            Ok(())
+        });
+        if let Err(error) = forgotten {
+            tracing::warn!(%error, session = self.id, "the lease stays until the next session");
+        }
+        if let Err(error) = fs::remove_dir_all(&self.directory) {
+            tracing::warn!(%error, path = %self.directory.display(), "temporary files stay until the next session");
+        }
+    }
+}
+
+/// A tree that is being unpacked, in the session's directory; deleted when dropped unpublished.
+#[derive(Debug)]
+pub struct TreeDirectory {
+    path: Option<PathBuf>,
+}
+
+impl TreeDirectory {
+    /// Where the layer's files go.
+    pub fn diff(&self) -> PathBuf {
+        self.path.as_deref().unwrap_or(Path::new("")).join("diff")
+    }
+
+    /// Hands the directory over to whoever renames it into place.
+    pub(crate) fn into_path(mut self) -> PathBuf {
+        self.path.take().unwrap_or_default()
+    }
+}
+
+impl Drop for TreeDirectory {
+    fn drop(&mut self) {
+        if let Some(path) = self.path.take()
+            && let Err(error) = fs::remove_dir_all(&path)
+        {
+            tracing::warn!(%error, path = %path.display(), "an unfinished tree stays until the session ends");
+        }
+    }
+}
+
+/// Whether the session whose directory this is has died: nobody holds its lock.
+///
+/// The caller holds [`Key::Sessions`].
+pub(crate) fn is_dead(directory: &Path) -> Result<bool> {
+    let path = directory.join(LOCK_NAME);
+    let lock = match File::open(&path) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error).context("open", &path),
+    };
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => Err(errno).context("lock", &path),
+    }
+}

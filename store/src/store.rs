@@ -1,0 +1,139 @@
+//! Opening a store, and what its parts share.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use layerstore_oci::Algorithm;
+
+use crate::clock::{Clock, Life, SystemClock};
+use crate::db::Database;
+use crate::disk::{Disk, Durable, SystemDisk};
+use crate::error::{IoContext as _, Result};
+use crate::layout::Layout;
+use crate::lock::{Claim, Key, Mode};
+use crate::session::Session;
+
+/// What a store gets from its surroundings.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// The operations of the durable path.
+    pub disk: Arc<dyn Disk>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Self { disk: Arc::new(SystemDisk), clock: Arc::new(SystemClock) }
+    }
+}
+
+/// An open store. Clones share one database connection.
+#[derive(Debug, Clone)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    layout: Layout,
+    database: Database,
+    durable: Durable,
+    clock: Arc<dyn Clock>,
+    life: Life,
+}
+
+impl Store {
+    /// Opens the store below `root`, which is created where it does not exist.
+    pub fn open(root: &Path, surroundings: Surroundings) -> Result<Self> {
+        let root = create_root(root)?;
+        let layout = Layout::new(root.clone());
+        let durable = Durable::new(surroundings.disk, root.clone());
+        let created = create_directories(&layout)?;
+        let database = Database::open(&layout)?;
+        if created {
+            for directory in [layout.root().join("blobs"), root.clone()] {
+                durable.sync_dir(&directory)?;
+            }
+        }
+        let life = Life::of(&root).context("identify the mount of", &root)?;
+        Ok(Self(Arc::new(Inner { layout, database, durable, clock: surroundings.clock, life })))
+    }
+
+    /// Where things are.
+    pub fn layout(&self) -> &Layout {
+        &self.0.layout
+    }
+
+    /// Starts a session for a command of `owner`.
+    pub fn session(&self, owner: &str) -> Result<Session> {
+        self.durable().check()?;
+        Session::begin(self, owner)
+    }
+
+    /// Takes a lock between processes and threads, waiting for its holder.
+    pub fn claim(&self, key: &Key) -> Result<Claim> {
+        Claim::acquire(&self.0.layout, key, Mode::Exclusive)
+    }
+
+    /// Takes a lock if nobody holds it.
+    pub fn try_claim(&self, key: &Key) -> Result<Option<Claim>> {
+        Claim::try_acquire(&self.0.layout, key)
+    }
+
+    pub(crate) fn claim_shared(&self, key: &Key) -> Result<Claim> {
+        Claim::acquire(&self.0.layout, key, Mode::Shared)
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.0.database
+    }
+
+    pub(crate) fn durable(&self) -> &Durable {
+        &self.0.durable
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.0.clock
+    }
+
+    pub(crate) fn life(&self) -> &Life {
+        &self.0.life
+    }
+}
+
+/// Only the owner may look in: trees hold set-user-ID files of strangers.
+const ROOT_MODE: u32 = 0o700;
+
+fn create_root(root: &Path) -> Result<PathBuf> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(ROOT_MODE).create(root).context("create the store", root)?;
+    // Mounts and lower directories need paths that do not depend on the working directory.
+    root.canonicalize().context("resolve", root)
+}
+
+/// Creates what is missing; tells whether anything was.
+fn create_directories(layout: &Layout) -> Result<bool> {
+    let mut created = false;
+    let [empty0, empty1] = layout.empty();
+    for (path, mode) in [
+        (layout.root().join("blobs"), 0o700),
+        (layout.blobs(Algorithm::Sha256), 0o700),
+        (layout.blobs(Algorithm::Sha512), 0o700),
+        (layout.ingest(), 0o700),
+        (layout.overlay2(), 0o700),
+        (layout.trash(), 0o700),
+        (layout.mounts(), 0o700),
+        (layout.root().join("empty"), 0o700),
+        (empty0, 0o755),
+        (empty1, 0o755),
+    ] {
+        match fs::DirBuilder::new().mode(mode).create(&path) {
+            Ok(()) => created = true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error).context("create", &path),
+        }
+    }
+    Ok(created)
+}

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
-use tar::EntryType;
+pub use tar::EntryType;
 
 /// How a layer's blob is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

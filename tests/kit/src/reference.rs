@@ -118,3 +118,50 @@ fn remove(path: &Path) {
         Err(_) => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{Image, Layout};
+    use crate::layer::{Compression, Entry, LayerBuilder};
+    use crate::tree::Snapshot;
+
+    #[test]
+    fn privileged_layers_are_applied_by_the_rules_of_the_specification() {
+        if !crate::require::root() {
+            return;
+        }
+        let below = LayerBuilder::gzip()
+            .entry(Entry::dir("./").mode(0o711).mtime(5, 0))
+            .dir("d/")
+            .file("d/deleted", "x")
+            .entry(Entry::file("d/kept", "kept").owner(3, 4).mtime(7, 123_456_789))
+            .dir("o/")
+            .file("o/hidden", "x")
+            .file("was-file", "x")
+            .dir("was-dir")
+            .file("was-dir/x", "x");
+        let above = LayerBuilder::new(Compression::Zstd)
+            .whiteout("d/deleted")
+            .file("o/new", "new")
+            .opaque("o")
+            .dir("was-file")
+            .file("was-dir", "now a file")
+            .hard_link("second-name", "d/kept");
+        let layout = tempfile::tempdir().unwrap();
+        let image = Image::new([below.finish(), above.finish()]);
+        Layout::of("localhost/a:1", &image).write(layout.path());
+        let out = tempfile::tempdir().unwrap();
+        assert!(unpack(layout.path(), out.path()), "the first layer lists the root");
+
+        let tree = Snapshot::of(out.path());
+        let paths: Vec<_> = tree.entries.keys().map(|p| str::from_utf8(p).unwrap()).collect();
+        assert_eq!(paths, ["", "d", "d/kept", "o", "o/new", "second-name", "was-dir", "was-file"]);
+        let kept = tree.at("d/kept");
+        assert_eq!((kept.uid, kept.gid, kept.mtime), (3, 4, (7, 123_456_789)));
+        assert_eq!(tree.at("second-name").link_of.as_deref(), Some(&b"d/kept"[..]));
+        assert_eq!(tree.at("").mode, 0o711);
+        assert_eq!(tree.at("").mtime, (5, 0), "unlisted in the second layer, so it keeps its time");
+        assert_eq!(tree.at("d").mtime, (1_700_000_000, 0));
+    }
+}

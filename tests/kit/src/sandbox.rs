@@ -103,11 +103,13 @@ impl Sandbox {
     }
 
     /// Runs a command to its end, whatever that is.
+    #[must_use = "either look at the output or assert the exit status"]
     pub fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Run {
         Run::of(&mut self.command(args), &[])
     }
 
     /// The same, with `input` on standard input.
+    #[must_use = "either look at the output or assert the exit status"]
     pub fn run_with<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>, input: &[u8]) -> Run {
         Run::of(&mut self.command(args), input)
     }
@@ -236,7 +238,6 @@ pub(crate) fn unmount_below(path: &Path) {
 
 /// A finished command.
 #[derive(Clone, Debug)]
-#[must_use = "either look at the output or assert the exit status"]
 pub struct Run {
     /// The exit status; -1 after a signal.
     pub code: i32,
@@ -253,6 +254,7 @@ pub struct Run {
 
 impl Run {
     /// Runs `command` to its end with `input` on standard input.
+    #[must_use = "either look at the output or assert the exit status"]
     pub fn of(command: &mut Command, input: &[u8]) -> Self {
         let line = format!("{command:?}");
         let start = Instant::now();
@@ -282,11 +284,25 @@ impl Run {
         })
     }
 
+    /// What a `load` says that it loaded, in order: names, or image IDs of images without one.
+    pub fn loaded(&self) -> Vec<&str> {
+        self.stdout
+            .lines()
+            .filter_map(|l| l.strip_prefix("Loaded image: ").or_else(|| l.strip_prefix("Loaded image ID: ")))
+            .collect()
+    }
+
     /// Panics with everything that was printed unless the command succeeded.
     #[track_caller]
+    #[expect(clippy::return_self_not_must_use, reason = "the status, which matters, has been looked at")]
     pub fn success(self) -> Self {
         assert!(self.code == 0, "{self}");
         self
+    }
+
+    /// How many layers the command says it did not have to unpack.
+    pub fn reused_layers(&self) -> usize {
+        self.stderr.matches("Already exists").count() + self.stdout.matches("Already exists").count()
     }
 
     /// Asserts a failure as every failure should be: this exit status, one `error:` line, and after it

@@ -81,7 +81,9 @@ impl Database {
         }
         check_identity(&connection, &path)?;
         connection
-            .execute_batch("PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;")
+            .execute_batch(
+                "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;",
+            )
             .db("configure the connection")?;
         check_features(&connection, layout.root())?;
         Ok(Self { connection: Mutex::new(connection) })
@@ -118,8 +120,7 @@ impl Database {
             Durability::Power => "FULL",
         };
         connection.pragma_update(None, "synchronous", level).db(action)?;
-        let transaction =
-            connection.transaction_with_behavior(TransactionBehavior::Immediate).db(action)?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).db(action)?;
         let value = {
             let _inside = InWriteTransaction::enter();
             write(&transaction)?

@@ -93,7 +93,8 @@ impl Durable {
 
     pub(crate) fn sync_filesystem(&self) -> Result<()> {
         self.check()?;
-        self.stop_on_failure(self.disk.sync_filesystem(&self.root)).context("sync the filesystem of", &self.root)
+        self.stop_on_failure(self.disk.sync_filesystem(&self.root))
+            .context("sync the filesystem of", &self.root)
     }
 
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<()> {

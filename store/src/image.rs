@@ -166,9 +166,8 @@ impl Store {
         );
         self.database().read(action, |db| {
             let mut statement = db.prepare_cached(&query).db(action)?;
-            let rows = statement
-                .query_map([manifest.to_string()], |row| Ok(self.layer_row(row)))
-                .db(action)?;
+            let rows =
+                statement.query_map([manifest.to_string()], |row| Ok(self.layer_row(row))).db(action)?;
             rows.map(|row| row.db(action)?).collect()
         })
     }
@@ -276,9 +275,7 @@ fn insert_image(tx: &Transaction<'_>, image: &NewImage) -> Result<()> {
         tx.prepare_cached(
             "INSERT INTO image_layer (manifest, position, blob, diff_id) VALUES (?1, ?2, ?3, ?4)",
         )
-        .and_then(|mut insert| {
-            insert.execute((&manifest, position, blob.to_string(), diff_id.to_string()))
-        })
+        .and_then(|mut insert| insert.execute((&manifest, position, blob.to_string(), diff_id.to_string())))
         .db(action)?;
     }
     Ok(())

@@ -114,12 +114,7 @@ impl Ingest {
         }
         self.finished = true;
         self.shared.set(State { written: self.written, end: End::Complete });
-        Ok(Received {
-            digest,
-            size: self.written,
-            path: self.path.clone(),
-            shared: Arc::clone(&self.shared),
-        })
+        Ok(Received { digest, size: self.written, path: self.path.clone(), shared: Arc::clone(&self.shared) })
     }
 }
 

@@ -49,7 +49,8 @@ impl Store {
             }
         }
         if overlay::is_mount_point(&target).context("look at", &target)? {
-            let ours = self.live_mounts()?.into_iter().any(|row| row.target == target && row.manifest == *manifest);
+            let ours =
+                self.live_mounts()?.into_iter().any(|row| row.target == target && row.manifest == *manifest);
             return if ours && own_directory { Ok(target) } else { Err(Error::AlreadyMounted { target }) };
         }
         // The row first: it keeps the image from collection before the kernel does.

@@ -116,7 +116,10 @@ fn mount_in(links: &Path, target: &Path, options: &str) -> io::Result<()> {
             let directory = File::open(links)?;
             // SAFETY: CLONE_FS only gives this thread its own working directory, root and umask;
             // the file descriptor table stays shared.
-            #[expect(unsafe_code, reason = "unshare is unsafe for the sake of CLONE_FILES, which is not asked for")]
+            #[expect(
+                unsafe_code,
+                reason = "unshare is unsafe for the sake of CLONE_FILES, which is not asked for"
+            )]
             unsafe {
                 rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS)?;
             }

@@ -72,9 +72,7 @@ impl Store {
         self.sync_blobs(&publication.blobs)?;
         let claim = self.claim_shared(&Key::Sweep)?;
         let mut placed = Placed::default();
-        let published = self
-            .place(publication, &mut placed)
-            .and_then(|()| self.record(session, &placed));
+        let published = self.place(publication, &mut placed).and_then(|()| self.record(session, &placed));
         drop(claim);
         match published {
             Ok(superfluous) => {

@@ -34,9 +34,11 @@ impl Store {
         let boot = &self.life().boot;
         let same_boot = self.database().read("read the last boot", |db| {
             let count: i64 = db
-                .query_row("SELECT count(*) FROM meta WHERE key = ?1 AND value = ?2", (LAST_BOOT, boot), |row| {
-                    row.get(0)
-                })
+                .query_row(
+                    "SELECT count(*) FROM meta WHERE key = ?1 AND value = ?2",
+                    (LAST_BOOT, boot),
+                    |row| row.get(0),
+                )
                 .db("read the last boot")?;
             Ok(count == 1)
         })?;

@@ -51,18 +51,11 @@ impl Session {
             flock(&lock, FlockOperation::NonBlockingLockExclusive).context("lock", &path)?;
             lock
         };
-        let session =
-            Self { store: store.clone(), id, directory, next: AtomicU64::new(0), _lock: lock };
+        let session = Self { store: store.clone(), id, directory, next: AtomicU64::new(0), _lock: lock };
         store.database().write(Durability::Process, "record the lease", |tx| {
             tx.execute(
                 "INSERT INTO lease (id, owner, pid, boot_id, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-                (
-                    &session.id,
-                    owner,
-                    std::process::id(),
-                    &store.life().boot,
-                    store.clock().now(),
-                ),
+                (&session.id, owner, std::process::id(), &store.life().boot, store.clock().now()),
             )
             .db("record the lease")?;
             Ok(())

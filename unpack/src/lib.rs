@@ -1,1 +1,88 @@
-//! layerstore-unpack
+//! Unpacks a container image layer into a directory in overlay form. Knows nothing of the store.
+//!
+//! A layer is a tar stream, compressed or not, that a stranger made. [`unpack`] decompresses it, hashes
+//! all of it and creates its files below one directory and nowhere else, in one pass and bounded
+//! memory. The result depends on the layer alone, not on what is below it: whiteouts become overlayfs's
+//! own, and what only the layers below could tell is reported ([`Unpacked::implied`]).
+
+mod apply;
+mod attributes;
+mod decode;
+mod error;
+mod options;
+mod pipeline;
+mod root;
+mod umask;
+mod whiteout;
+
+use std::io::Read;
+use std::path::Path;
+
+use layerstore_oci::DiffId;
+
+pub use attributes::Lost;
+pub use decode::{Compression, Decoder};
+pub use error::{Error, Result};
+pub use options::{Limits, Options, OverlayXattr, Ownership};
+pub use umask::PrivateUmask;
+
+/// What an unpacked layer takes on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Lengths of all regular files, holes included; a file with several names counts once.
+    pub bytes: u64,
+    /// Bytes of the blocks of files and directories, without holes.
+    pub allocated: u64,
+    /// Files, directories, links, devices and whiteouts, the root included.
+    pub inodes: u64,
+}
+
+/// What came out of a layer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unpacked {
+    /// What it takes.
+    pub usage: Usage,
+    /// Directories that the layer implies but does not list, from the root (the empty path) down: they are
+    /// root's with mode 0755, and should have what a layer below says of them.
+    pub implied: Vec<Vec<u8>>,
+    /// What could not be kept.
+    pub lost: Lost,
+}
+
+/// A verified stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stream {
+    /// The digest of the whole uncompressed stream.
+    pub diff_id: DiffId,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// How it was compressed.
+    pub compression: Compression,
+}
+
+/// Unpacks the layer `source`, of which `size` is the length if it is known, into the empty directory
+/// `target`.
+///
+/// Success says that all of the stream was read and that `target` holds all of it; whether it is the
+/// layer that was asked for is for the caller to judge by [`Stream::diff_id`]. After an error `target`
+/// holds anything.
+pub fn unpack<R: Read + Send>(
+    source: R,
+    size: Option<u64>,
+    target: &Path,
+    options: &Options,
+    umask: &PrivateUmask,
+) -> Result<(Unpacked, Stream)> {
+    let streamed = pipeline::run(source, size, options.limits.output_bytes, |stream| {
+        apply::Applier::new(target, options, umask)?.apply(stream)
+    })?;
+    let stream =
+        Stream { diff_id: streamed.diff_id, bytes: streamed.bytes, compression: streamed.compression };
+    Ok((streamed.value, stream))
+}
+
+/// Decompresses and hashes a layer without unpacking it. Whether it is an archive is not looked at.
+pub fn digest<R: Read + Send>(source: R, size: Option<u64>, limits: &Limits) -> Result<Stream> {
+    let streamed = pipeline::run(source, size, limits.output_bytes, |_| Ok(()))?;
+    Ok(Stream { diff_id: streamed.diff_id, bytes: streamed.bytes, compression: streamed.compression })
+}

@@ -1,0 +1,400 @@
+//! From tar entries to files.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::BufRead;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use layerstore_tar::{Entry, EntryKind, Reader};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, fchmod, fstat, ftruncate, linkat, makedev, mkdirat, mknodat, openat,
+    statat, symlinkat, unlinkat,
+};
+use rustix::io::{Errno, pwrite, write};
+
+use crate::Unpacked;
+use crate::attributes::{Attributes, Lost};
+use crate::error::{EntryContext as _, Error, Result, lossy, refused};
+use crate::options::{Options, Ownership};
+use crate::root::{Implied, Root, clean, open_root, split};
+use crate::umask::PrivateUmask;
+use crate::whiteout::{self, Marker, Markers};
+
+/// What a file takes on disk is counted in blocks of this size.
+const BLOCK: u64 = 4096;
+
+/// A directory whose attributes are set at the end: creating something in it would change its time, its
+/// mode may forbid to create anything, and set-group-ID and default ACLs would be inherited.
+#[derive(Debug)]
+struct Pending {
+    path: Vec<u8>,
+    attributes: Attributes,
+}
+
+pub(crate) struct Applier<'a> {
+    pub(crate) root: Root,
+    pub(crate) options: &'a Options,
+    umask: &'a PrivateUmask,
+    /// By inode number, because one directory may be reached by several paths.
+    directories: HashMap<u64, Pending>,
+    implied: BTreeSet<Vec<u8>>,
+    markers: Markers,
+    pub(crate) result: Unpacked,
+}
+
+impl<'a> Applier<'a> {
+    pub(crate) fn new(target: &Path, options: &'a Options, umask: &'a PrivateUmask) -> Result<Self> {
+        let root = open_root(target).entry("open", target.as_os_str().as_encoded_bytes())?;
+        let inode = fstat(&root).entry("look at", b"/")?.st_ino;
+        // A default ACL of the store's directory would be inherited by everything below.
+        match rustix::fs::fremovexattr(&root, "system.posix_acl_default") {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(errno).entry("clear the default ACL of", b"/"),
+        }
+        let mut applier = Self {
+            root: Root::new(root),
+            options,
+            umask,
+            directories: HashMap::new(),
+            implied: BTreeSet::new(),
+            markers: Markers::default(),
+            result: Unpacked::default(),
+        };
+        applier.note_implied(vec![Implied { inode, path: Vec::new() }]);
+        Ok(applier)
+    }
+
+    pub(crate) fn apply(mut self, stream: &mut dyn BufRead) -> Result<Unpacked> {
+        let mut reader = Reader::with_limits(stream, self.options.limits.tar);
+        let mut entries = 0;
+        while let Some(entry) = reader.next_entry()? {
+            entries += 1;
+            if entries > self.options.limits.entries {
+                return Err(Error::Limit { what: "entries", limit: self.options.limits.entries });
+            }
+            self.entry(&mut reader, &entry)?;
+        }
+        let markers = std::mem::take(&mut self.markers);
+        whiteout::write(&mut self, markers)?;
+        self.finish_directories()?;
+        self.result.implied = self.implied.into_iter().collect();
+        Ok(self.result)
+    }
+
+    fn entry(&mut self, reader: &mut Reader<&mut dyn BufRead>, entry: &Entry) -> Result<()> {
+        // A volume label names the archive, nothing in it.
+        if entry.kind == EntryKind::Other(b'V') {
+            return Ok(());
+        }
+        let path = clean(&entry.path)?;
+        match whiteout::marker(&path)? {
+            Marker::None => {}
+            Marker::Ignored => return Ok(()),
+            marker => return self.markers.add(path, &marker),
+        }
+        if path.is_empty() {
+            return self.root_entry(entry);
+        }
+        match entry.kind {
+            EntryKind::Directory => self.directory(&path, entry),
+            EntryKind::Regular => self.regular(reader, &path, entry),
+            EntryKind::HardLink => self.hard_link(&path, entry),
+            EntryKind::Symlink => self.symlink(&path, entry),
+            EntryKind::CharDevice | EntryKind::BlockDevice | EntryKind::Fifo => self.node(&path, entry),
+            EntryKind::Other(_) => Err(refused(&entry.path, "its type is not known")),
+        }
+    }
+
+    fn root_entry(&mut self, entry: &Entry) -> Result<()> {
+        if entry.kind != EntryKind::Directory {
+            return Err(refused(&entry.path, "the root of a layer must be a directory"));
+        }
+        let inode = fstat(self.root.directory()).entry("look at", b"/")?.st_ino;
+        let attributes = self.attributes(entry)?;
+        self.note_listed(inode, Vec::new(), attributes);
+        Ok(())
+    }
+
+    fn directory(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
+        let attributes = self.attributes(entry)?;
+        let inode = self.create(path, |parent, name| match mkdirat(parent, name, Mode::RWXU) {
+            Err(Errno::EXIST) => {
+                let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                // Listed twice, or implied before: what is in it stays.
+                if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                    return Ok(stat.st_ino);
+                }
+                Err(Errno::EXIST)
+            }
+            Err(errno) => Err(errno),
+            Ok(()) => Ok(statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?.st_ino),
+        })?;
+        self.note_listed(inode, path.to_vec(), attributes);
+        Ok(())
+    }
+
+    fn regular(&mut self, reader: &mut Reader<&mut dyn BufRead>, path: &[u8], entry: &Entry) -> Result<()> {
+        let attributes = self.attributes(entry)?;
+        // Until the owner is right nobody gains anything from set-user-ID, and chown clears it.
+        let mode = Mode::from_raw_mode(entry.mode & 0o777);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = self.create(path, |parent, name| openat(parent, name, flags, mode))?;
+        let written = match &entry.sparse {
+            None => copy(reader, &file, path)?,
+            Some(segments) => {
+                let mut written = 0;
+                for segment in segments {
+                    copy_segment(reader, &file, path, segment.offset, segment.len)?;
+                    written += segment.len;
+                }
+                ftruncate(&file, entry.size).entry("set the size of", path)?;
+                written
+            }
+        };
+        let lost = attributes.set_owner_and_xattrs(file.as_fd(), path, self.options)?;
+        self.result.lost += lost;
+        if entry.mode & 0o7000 != 0 || !self.umask.exact() {
+            fchmod(&file, Mode::from_raw_mode(entry.mode)).entry("set the mode of", path)?;
+        }
+        attributes.set_times(file.as_fd(), path)?;
+        self.result.usage.bytes += entry.size;
+        self.result.usage.allocated += written.next_multiple_of(BLOCK);
+        Ok(())
+    }
+
+    fn hard_link(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
+        let target = clean(&entry.link)?;
+        let missing = || Error::MissingLinkTarget { entry: lossy(&entry.path), target: lossy(&entry.link) };
+        if target.is_empty() {
+            return Err(refused(&entry.path, "it is a hard link to the root"));
+        }
+        let (directory, target_name) = split(&target);
+        let source: OwnedFd = match self.root.existing(directory)? {
+            Some(directory) => directory.try_clone_to_owned().entry("open the directory of", &target)?,
+            None => return Err(missing()),
+        };
+        match statat(&source, target_name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                return Err(refused(&entry.path, "it is a hard link to a directory"));
+            }
+            Ok(_) => {}
+            Err(Errno::NOENT) => return Err(missing()),
+            Err(errno) => return Err(errno).entry("look at", &target),
+        }
+        // Linked to itself: replacing it would destroy it.
+        if target == path {
+            return Ok(());
+        }
+        self.create(path, |parent, name| linkat(&source, target_name, parent, name, AtFlags::empty()))?;
+        // A name, not an inode.
+        self.result.usage.inodes -= 1;
+        Ok(())
+    }
+
+    fn symlink(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
+        if entry.link.is_empty() {
+            return Err(refused(&entry.path, "it is a symbolic link to nothing"));
+        }
+        let attributes = self.attributes(entry)?;
+        let opened = self.create(path, |parent, name| {
+            symlinkat(entry.link.as_slice(), parent, name)?;
+            openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        })?;
+        self.result.lost += attributes.set_all_but_mode(opened.as_fd(), path, self.options)?;
+        Ok(())
+    }
+
+    fn node(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
+        let attributes = self.attributes(entry)?;
+        let (kind, device) = match entry.kind {
+            EntryKind::CharDevice if entry.device == (0, 0) => {
+                return Err(refused(&entry.path, "a character device 0/0 is overlayfs's whiteout"));
+            }
+            EntryKind::CharDevice => (FileType::CharacterDevice, entry.device),
+            EntryKind::BlockDevice => (FileType::BlockDevice, entry.device),
+            _ => (FileType::Fifo, (0, 0)),
+        };
+        let mode = Mode::from_raw_mode(entry.mode);
+        let number = makedev(device.0, device.1);
+        let created = self.create(path, |parent, name| {
+            match mknodat(parent, name, kind, mode, number) {
+                Err(Errno::PERM) if self_is_lenient(self.options) && kind != FileType::Fifo => {
+                    return Ok(None);
+                }
+                other => other?,
+            }
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            openat(parent, name, flags, Mode::empty()).map(Some)
+        })?;
+        let Some(created) = created else {
+            self.result.usage.inodes -= 1;
+            self.result.lost.devices += 1;
+            return Ok(());
+        };
+        let lost = attributes.set_owner_and_xattrs_of_path(created.as_fd(), path, self.options)?;
+        self.result.lost += lost;
+        if entry.mode & 0o7000 != 0 || !self.umask.exact() {
+            attributes.set_mode_of_path(created.as_fd(), path)?;
+        }
+        attributes.set_times_of_path(created.as_fd(), path)
+    }
+
+    /// Creates something at `path`, in the place of what an earlier entry put there.
+    fn create<T>(
+        &mut self,
+        path: &[u8],
+        make: impl Fn(BorrowedFd<'_>, &[u8]) -> Result<T, Errno>,
+    ) -> Result<T> {
+        let (directory, name) = split(path);
+        let mut implied = Vec::new();
+        let parent = self.root.created(directory, &mut implied)?;
+        let made = match make(parent, name) {
+            Err(Errno::EXIST) => {
+                remove(parent, name).entry("replace", path)?;
+                let made = make(parent, name).entry("create", path);
+                self.root.forget();
+                made?
+            }
+            other => other.entry("create", path)?,
+        };
+        self.note_implied(implied);
+        self.result.usage.inodes += 1;
+        Ok(made)
+    }
+
+    fn attributes(&mut self, entry: &Entry) -> Result<Attributes> {
+        Attributes::new(entry, self.options)
+    }
+
+    pub(crate) fn note_implied(&mut self, implied: Vec<Implied>) {
+        for Implied { inode, path } in implied {
+            self.implied.insert(path.clone());
+            self.directories.insert(inode, Pending { path, attributes: Attributes::implied() });
+            self.result.usage.inodes += 1;
+            self.result.usage.allocated += BLOCK;
+        }
+    }
+
+    fn note_listed(&mut self, inode: u64, path: Vec<u8>, attributes: Attributes) {
+        match self.directories.get_mut(&inode) {
+            Some(pending) => {
+                self.implied.remove(&pending.path);
+                pending.attributes = attributes;
+                // Counted when it was created.
+                if !path.is_empty() {
+                    self.result.usage.inodes -= 1;
+                }
+            }
+            None => {
+                self.result.usage.allocated += BLOCK;
+                self.directories.insert(inode, Pending { path, attributes });
+            }
+        }
+    }
+
+    fn finish_directories(&mut self) -> Result<()> {
+        let mut directories: Vec<(u64, Pending)> =
+            std::mem::take(&mut self.directories).into_iter().collect();
+        // Children before parents: a parent's mode may forbid the way to its children.
+        directories.sort_unstable_by(|(_, a), (_, b)| b.path.cmp(&a.path));
+        for (inode, Pending { path, attributes }) in directories {
+            let directory = match self.root.existing(&path)? {
+                Some(directory) => {
+                    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                    openat(directory, ".", flags, Mode::empty()).entry("open", &path)?
+                }
+                None => continue,
+            };
+            // Replaced by another entry since.
+            if fstat(&directory).entry("look at", &path)?.st_ino != inode {
+                continue;
+            }
+            self.result.lost += attributes.set_owner_and_xattrs(directory.as_fd(), &path, self.options)?;
+            attributes.set_mode(directory.as_fd(), &path)?;
+            attributes.set_times(directory.as_fd(), &path)?;
+        }
+        Ok(())
+    }
+}
+
+fn self_is_lenient(options: &Options) -> bool {
+    options.ownership == Ownership::Current
+}
+
+fn copy(reader: &mut Reader<&mut dyn BufRead>, file: &OwnedFd, path: &[u8]) -> Result<u64> {
+    let mut total = 0;
+    loop {
+        let data = reader.fill_data()?;
+        if data.is_empty() {
+            return Ok(total);
+        }
+        match write(file, data) {
+            Ok(count) => {
+                total += count as u64;
+                reader.consume_data(count);
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).entry("write", path),
+        }
+    }
+}
+
+fn copy_segment(
+    reader: &mut Reader<&mut dyn BufRead>,
+    file: &OwnedFd,
+    path: &[u8],
+    mut offset: u64,
+    mut left: u64,
+) -> Result<()> {
+    while left > 0 {
+        let data = reader.fill_data()?;
+        let wanted = data.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        if wanted == 0 {
+            return Err(refused(path, "its sparse map names more data than there is"));
+        }
+        match pwrite(file, &data[..wanted], offset) {
+            Ok(count) => {
+                offset += count as u64;
+                left -= count as u64;
+                reader.consume_data(count);
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).entry("write", path),
+        }
+    }
+    Ok(())
+}
+
+/// Removes whatever is at `name`, without following it.
+fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    match unlinkat(parent, name, AtFlags::empty()) {
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        other => return other,
+    }
+    let directory = openat(
+        parent,
+        name,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let mut children = Vec::new();
+    for child in rustix::fs::Dir::read_from(&directory)? {
+        let child = child?;
+        let name = child.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            children.push(name.to_vec());
+        }
+    }
+    for child in children {
+        remove(directory.as_fd(), &child)?;
+    }
+    unlinkat(parent, name, AtFlags::REMOVEDIR)
+}
+
+impl std::ops::AddAssign for Lost {
+    fn add_assign(&mut self, other: Self) {
+        self.owners += other.owners;
+        self.xattrs += other.xattrs;
+        self.devices += other.devices;
+    }
+}

@@ -1,0 +1,199 @@
+//! Owners, modes, extended attributes and times: the one place that decides them.
+//!
+//! The order is fixed by the kernel: `chown` clears set-user-ID and file capabilities, so it comes
+//! first; setting an access ACL changes the mode, so extended attributes come before `chmod`; and
+//! everything but `utimensat` itself may change times.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+use layerstore_tar::Entry;
+use rustix::fs::{
+    AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown, fsetxattr, futimens,
+    utimensat,
+};
+use rustix::io::Errno;
+
+use crate::error::{EntryContext as _, Result, refused};
+use crate::options::{Options, OverlayXattr, Ownership};
+
+/// What could not be kept, because the filesystem or the lack of privilege does not allow it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lost {
+    /// Files that belong to whoever unpacked them instead of to their owner.
+    pub owners: u64,
+    /// Extended attributes.
+    pub xattrs: u64,
+    /// Device nodes.
+    pub devices: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Attributes {
+    owner: Option<(Uid, Gid)>,
+    mode: Mode,
+    xattrs: Vec<(CString, Vec<u8>)>,
+    times: Timestamps,
+}
+
+impl Attributes {
+    pub(crate) fn new(entry: &Entry, options: &Options) -> Result<Self> {
+        let id = |id: u64| -> Result<u32> {
+            // -1 means "leave it" to chown.
+            u32::try_from(id)
+                .ok()
+                .filter(|id| *id != u32::MAX)
+                .ok_or_else(|| refused(&entry.path, "its owner or group ID is too large"))
+        };
+        let (uid, gid) = (id(entry.uid)?, id(entry.gid)?);
+        let current = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        // What is created belongs to the current user and group: no directory has set-group-ID yet.
+        let owner = ((uid, gid) != current).then(|| (Uid::from_raw(uid), Gid::from_raw(gid)));
+        let xattrs = entry
+            .xattrs
+            .iter()
+            .map(|(name, value)| {
+                let name = CString::new(escape(name, options.overlay))
+                    .map_err(|_| refused(&entry.path, "an extended attribute's name contains NUL"))?;
+                Ok((name, value.clone()))
+            })
+            .collect::<Result<_>>()?;
+        let mtime = timespec(entry.mtime);
+        Ok(Self {
+            owner,
+            mode: Mode::from_raw_mode(entry.mode),
+            xattrs,
+            times: Timestamps { last_access: entry.atime.map_or(mtime, timespec), last_modification: mtime },
+        })
+    }
+
+    /// Of a directory that the layer does not list: root's, mode 0755, and a time that is the same on every
+    /// machine.
+    pub(crate) fn implied() -> Self {
+        let epoch = Timespec { tv_sec: 0, tv_nsec: 0 };
+        Self {
+            owner: None,
+            mode: Mode::from_raw_mode(0o755),
+            xattrs: Vec::new(),
+            times: Timestamps { last_access: epoch, last_modification: epoch },
+        }
+    }
+
+    /// For an open file or directory.
+    pub(crate) fn set_owner_and_xattrs(
+        &self,
+        file: BorrowedFd<'_>,
+        path: &[u8],
+        options: &Options,
+    ) -> Result<Lost> {
+        let mut lost = Lost::default();
+        if let Some((uid, gid)) = self.owner {
+            lost.owners +=
+                allowed(fchown(file, Some(uid), Some(gid)), options).entry("set the owner of", path)?;
+        }
+        for (name, value) in &self.xattrs {
+            let set = fsetxattr(file, name.as_c_str(), value, XattrFlags::empty());
+            lost.xattrs += xattr_allowed(set, options).entry("set an extended attribute of", path)?;
+        }
+        Ok(lost)
+    }
+
+    /// For a file that is open as a path only: a link, a device, a pipe.
+    pub(crate) fn set_owner_and_xattrs_of_path(
+        &self,
+        file: BorrowedFd<'_>,
+        path: &[u8],
+        options: &Options,
+    ) -> Result<Lost> {
+        let mut lost = Lost::default();
+        if let Some((uid, gid)) = self.owner {
+            let set = chownat(file, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH);
+            lost.owners += allowed(set, options).entry("set the owner of", path)?;
+        }
+        for (name, value) in &self.xattrs {
+            // The magic link leads to this very file; if that is a symbolic link, it is not followed.
+            let set = rustix::fs::setxattr(proc_path(file), name.as_c_str(), value, XattrFlags::empty());
+            lost.xattrs += xattr_allowed(set, options).entry("set an extended attribute of", path)?;
+        }
+        Ok(lost)
+    }
+
+    pub(crate) fn set_all_but_mode(
+        &self,
+        file: BorrowedFd<'_>,
+        path: &[u8],
+        options: &Options,
+    ) -> Result<Lost> {
+        let lost = self.set_owner_and_xattrs_of_path(file, path, options)?;
+        self.set_times_of_path(file, path)?;
+        Ok(lost)
+    }
+
+    pub(crate) fn set_mode(&self, file: BorrowedFd<'_>, path: &[u8]) -> Result<()> {
+        fchmod(file, self.mode).entry("set the mode of", path)
+    }
+
+    pub(crate) fn set_mode_of_path(&self, file: BorrowedFd<'_>, path: &[u8]) -> Result<()> {
+        rustix::fs::chmod(proc_path(file), self.mode).entry("set the mode of", path)
+    }
+
+    pub(crate) fn set_times(&self, file: BorrowedFd<'_>, path: &[u8]) -> Result<()> {
+        futimens(file, &self.times).entry("set the times of", path)
+    }
+
+    pub(crate) fn set_times_of_path(&self, file: BorrowedFd<'_>, path: &[u8]) -> Result<()> {
+        utimensat(file, "", &self.times, AtFlags::EMPTY_PATH).entry("set the times of", path)
+    }
+}
+
+fn proc_path(file: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+fn timespec(time: layerstore_tar::Timestamp) -> Timespec {
+    Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() }
+}
+
+/// Names that overlayfs would act on get one more `overlay.`, which overlayfs takes off again (Linux 6.7), so
+/// that they neither act nor vanish.
+fn escape(name: &[u8], overlay: OverlayXattr) -> Vec<u8> {
+    match name.strip_prefix(overlay.prefix()) {
+        Some(rest) => [overlay.prefix(), b"overlay.", rest].concat(),
+        None => name.to_vec(),
+    }
+}
+
+/// Counts what may not be set without privilege, if that is to be tolerated.
+fn allowed(result: Result<(), Errno>, options: &Options) -> Result<u64, Errno> {
+    match result {
+        Ok(()) => Ok(0),
+        Err(Errno::PERM | Errno::INVAL) if options.ownership == Ownership::Current => Ok(1),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// "Not supported" is the one failure of an extended attribute that is always tolerated.
+fn xattr_allowed(result: Result<(), Errno>, options: &Options) -> Result<u64, Errno> {
+    match result {
+        Err(Errno::OPNOTSUPP) => Ok(1),
+        other => allowed(other, options),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_overlayfs_acts_on_are_escaped() {
+        let trusted = OverlayXattr::Trusted;
+        assert_eq!(escape(b"trusted.overlay.opaque", trusted), b"trusted.overlay.overlay.opaque");
+        assert_eq!(
+            escape(b"trusted.overlay.overlay.opaque", trusted),
+            b"trusted.overlay.overlay.overlay.opaque"
+        );
+        assert_eq!(escape(b"user.overlay.origin", trusted), b"user.overlay.origin");
+        assert_eq!(escape(b"user.overlay.origin", OverlayXattr::User), b"user.overlay.overlay.origin");
+        assert_eq!(escape(b"security.capability", trusted), b"security.capability");
+    }
+}

@@ -1,0 +1,188 @@
+//! Decompression, by what the bytes are rather than by what they are called.
+//!
+//! A gzip stream may have several members and zero padding behind the last one, as `gzip(1)` accepts; a
+//! zstd stream may have several frames and skippable ones anywhere. Anything else behind the end is an
+//! error: nothing may be in a layer that its diff ID does not cover.
+
+use std::io::{self, BufRead, Read};
+
+use flate2::bufread::GzDecoder;
+
+/// The form of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Not compressed.
+    None,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+}
+
+impl Compression {
+    /// Recognises a stream by its first bytes; four are enough.
+    pub fn detect(start: &[u8]) -> Self {
+        match start {
+            [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
+                if start[0] == 0x1f { Self::Gzip } else { Self::Zstd }
+            }
+            _ => Self::None,
+        }
+    }
+
+    /// Its name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "tar",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// The largest zstd window accepted, as a power of two: 128 MiB, what `zstd -d` accepts by default.
+const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+
+/// Decompresses whatever it is given.
+pub struct Decoder<R: BufRead>(Form<R>);
+
+enum Form<R: BufRead> {
+    Plain(R),
+    Gzip(Gzip<R>),
+    Zstd(Box<zstd::stream::read::Decoder<'static, R>>),
+}
+
+impl<R: BufRead> Decoder<R> {
+    /// Looks at the first bytes of `source`, which come from its buffer and are not consumed.
+    pub fn new(mut source: R) -> io::Result<Self> {
+        Ok(Self(match Compression::detect(source.fill_buf()?) {
+            Compression::None => Form::Plain(source),
+            Compression::Gzip => Form::Gzip(Gzip { member: Some(GzDecoder::new(source)) }),
+            Compression::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(source)?;
+                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+                Form::Zstd(Box::new(decoder))
+            }
+        }))
+    }
+
+    /// What was recognised.
+    pub fn compression(&self) -> Compression {
+        match &self.0 {
+            Form::Plain(_) => Compression::None,
+            Form::Gzip(_) => Compression::Gzip,
+            Form::Zstd(_) => Compression::Zstd,
+        }
+    }
+}
+
+impl<R: BufRead> Read for Decoder<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.0 {
+            Form::Plain(source) => source.read(buffer),
+            Form::Gzip(gzip) => gzip.read(buffer),
+            Form::Zstd(decoder) => decoder.read(buffer),
+        }
+    }
+}
+
+struct Gzip<R> {
+    /// `None` behind the last member.
+    member: Option<GzDecoder<R>>,
+}
+
+impl<R: BufRead> Read for Gzip<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        while let Some(member) = &mut self.member {
+            let count = member.read(buffer)?;
+            if count > 0 {
+                return Ok(count);
+            }
+            let Some(ended) = self.member.take() else { break };
+            self.member = next_member(ended.into_inner())?.map(GzDecoder::new);
+        }
+        Ok(0)
+    }
+}
+
+/// The source, if another member starts there; `None` at the end and behind zero padding.
+fn next_member<R: BufRead>(mut source: R) -> io::Result<Option<R>> {
+    if source.fill_buf()?.first() == Some(&0x1f) {
+        return Ok(Some(source));
+    }
+    loop {
+        let rest = source.fill_buf()?;
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        if rest.iter().any(|byte| *byte != 0) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "garbage behind the gzip stream"));
+        }
+        let length = rest.len();
+        source.consume(length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn gzip(data: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn decode(data: &[u8]) -> io::Result<Vec<u8>> {
+        // A small buffer, so that members and frames end in the middle of it.
+        let mut out = Vec::new();
+        Decoder::new(io::BufReader::with_capacity(16, data))?.read_to_end(&mut out)?;
+        Ok(out)
+    }
+
+    #[test]
+    fn several_gzip_members_are_one_stream() {
+        let stream = [gzip(b"one "), gzip(b""), gzip(b"two")].concat();
+        assert_eq!(decode(&stream).unwrap(), b"one two");
+    }
+
+    #[test]
+    fn zero_padding_behind_gzip_is_accepted_and_garbage_is_not() {
+        let padded = [gzip(b"data"), vec![0; 1000]].concat();
+        assert_eq!(decode(&padded).unwrap(), b"data");
+        let garbage = [gzip(b"data"), vec![0; 3], b"x".to_vec()].concat();
+        assert!(decode(&garbage).is_err());
+    }
+
+    #[test]
+    fn a_cut_or_changed_gzip_stream_is_an_error() {
+        let stream = gzip(&[7; 5000]);
+        assert!(decode(&stream[..stream.len() - 1]).is_err());
+        let mut changed = stream.clone();
+        let crc = changed.len() - 8;
+        changed[crc] ^= 1;
+        assert!(decode(&changed).is_err());
+    }
+
+    #[test]
+    fn zstd_frames_and_skippable_frames_are_one_stream() {
+        let skippable = [&[0x5a, 0x2a, 0x4d, 0x18, 5, 0, 0, 0][..], b"hello"].concat();
+        let frame = |data: &[u8]| zstd::stream::encode_all(data, 1).unwrap();
+        let stream =
+            [skippable.clone(), frame(b"one "), skippable.clone(), frame(b"two"), skippable].concat();
+        assert_eq!(decode(&stream).unwrap(), b"one two");
+        let cut = frame(&[7; 5000]);
+        assert!(decode(&cut[..cut.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn nothing_and_plain_bytes_pass_through() {
+        assert_eq!(decode(b"").unwrap(), b"");
+        assert_eq!(decode(b"plain").unwrap(), b"plain");
+    }
+}

@@ -1,0 +1,65 @@
+//! What an unpacked layer looks like on disk, and how much of it is accepted.
+
+/// Which extended attributes overlayfs reads its marks from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OverlayXattr {
+    /// `trusted.overlay.*`, the kernel's default; needs `CAP_SYS_ADMIN` in the initial user namespace.
+    Trusted,
+    /// `user.overlay.*`, for mounts with the option `userxattr` in a user namespace.
+    User,
+}
+
+impl OverlayXattr {
+    /// The prefix of the names that overlayfs acts on.
+    pub(crate) fn prefix(self) -> &'static [u8] {
+        match self {
+            Self::Trusted => b"trusted.overlay.",
+            Self::User => b"user.overlay.",
+        }
+    }
+
+    pub(crate) fn opaque(self) -> &'static str {
+        match self {
+            Self::Trusted => "trusted.overlay.opaque",
+            Self::User => "user.overlay.opaque",
+        }
+    }
+}
+
+/// Who owns the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ownership {
+    /// As the layer says. An owner that cannot be set is an error.
+    Layer,
+    /// Whoever unpacks, where owners, devices and privileged attributes cannot be set. What is lost is
+    /// counted in [`Unpacked::lost`](crate::Unpacked).
+    Current,
+}
+
+/// How much of a layer is accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the uncompressed stream. Default 1 TiB.
+    pub output_bytes: u64,
+    /// Entries. Default 10 million, a hundred times what large images have.
+    pub entries: u64,
+    /// What the tar reader accepts.
+    pub tar: layerstore_tar::Limits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { output_bytes: 1 << 40, entries: 10_000_000, tar: layerstore_tar::Limits::default() }
+    }
+}
+
+/// How to unpack.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// The form of opaque marks.
+    pub overlay: OverlayXattr,
+    /// Who owns the files.
+    pub ownership: Ownership,
+    /// What is accepted.
+    pub limits: Limits,
+}

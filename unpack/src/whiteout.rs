@@ -1,0 +1,191 @@
+//! Whiteouts, from tar form to overlay form.
+//!
+//! A layer says with an empty file `.wh.NAME` that NAME of the layers below is gone, and with
+//! `.wh..wh..opq` that everything below in its directory is (OCI image spec, "Whiteouts"). Neither
+//! concerns the layer's own files, whatever the order of the entries. So the markers are collected and
+//! written at the end, when it is known what the layer itself contains.
+//!
+//! In overlay form the first is a character device 0/0 in the place of NAME, the second an extended
+//! attribute of the directory (kernel documentation, "overlayfs"). Where both meet, the kernel has its
+//! own mind: inside an opaque directory, which it does not merge, it lists a whiteout like any file,
+//! although every other call says that it does not exist. So none is written there.
+
+use std::collections::BTreeSet;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags, fsetxattr, mknodat, openat, statat};
+use rustix::io::Errno;
+
+use crate::apply::Applier;
+use crate::error::{EntryContext as _, Result, refused};
+use crate::root::split;
+
+const PREFIX: &[u8] = b".wh.";
+/// AUFS's own bookkeeping (`.wh..wh.plnk` and such), which old Docker images contain.
+const META_PREFIX: &[u8] = b".wh..wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
+
+/// What an entry's name makes of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Marker {
+    /// A file like any other.
+    None,
+    /// Nothing that anybody wants.
+    Ignored,
+    /// The file of this name is gone.
+    Whiteout(Vec<u8>),
+    /// All that was in the entry's directory is gone.
+    Opaque,
+}
+
+/// Judges by the name alone: a whiteout may be archived as a hard link, or have content.
+pub(crate) fn marker(path: &[u8]) -> Result<Marker> {
+    let (directory, name) = split(path);
+    for component in directory.split(|byte| *byte == b'/') {
+        if component.starts_with(META_PREFIX) {
+            return Ok(Marker::Ignored);
+        }
+        if component.starts_with(PREFIX) {
+            return Err(refused(path, "it is inside a whiteout"));
+        }
+    }
+    if name == OPAQUE {
+        return Ok(Marker::Opaque);
+    }
+    if name.starts_with(META_PREFIX) {
+        return Ok(Marker::Ignored);
+    }
+    match name.strip_prefix(PREFIX) {
+        None => Ok(Marker::None),
+        Some(b"" | b"." | b"..") => Err(refused(path, "it is a whiteout of no file")),
+        Some(hidden) => Ok(Marker::Whiteout(hidden.to_vec())),
+    }
+}
+
+/// All markers of a layer, as clean paths of what they hide.
+#[derive(Debug, Default)]
+pub(crate) struct Markers {
+    whiteouts: BTreeSet<Vec<u8>>,
+    opaque: BTreeSet<Vec<u8>>,
+}
+
+impl Markers {
+    pub(crate) fn add(&mut self, path: Vec<u8>, marker: &Marker) -> Result<()> {
+        let (directory, _) = split(&path);
+        match marker {
+            Marker::Opaque => {
+                self.opaque.insert(directory.to_vec());
+            }
+            Marker::Whiteout(name) if directory.is_empty() => {
+                self.whiteouts.insert(name.clone());
+            }
+            Marker::Whiteout(name) => {
+                self.whiteouts.insert([directory, b"/", name].concat());
+            }
+            Marker::None | Marker::Ignored => return Err(refused(&path, "it is not a whiteout")),
+        }
+        Ok(())
+    }
+
+    /// Whether a directory above `path` hides everything below it already.
+    fn covered(&self, path: &[u8]) -> bool {
+        let mut above = path;
+        while !above.is_empty() {
+            above = split(above).0;
+            if self.opaque.contains(above) || (!above.is_empty() && self.whiteouts.contains(above)) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Writes the markers into the tree, which is complete otherwise.
+pub(crate) fn write(applier: &mut Applier<'_>, markers: Markers) -> Result<()> {
+    for path in &markers.opaque {
+        // A directory that is gone is not there to be opaque.
+        if markers.whiteouts.contains(path) || markers.covered(path) {
+            if applier.root.existing(path)?.is_none() {
+                continue;
+            }
+        }
+        set_opaque(applier, path)?;
+    }
+    for path in &markers.whiteouts {
+        let (directory, name) = split(path);
+        let existing = match applier.root.existing(directory)? {
+            None => None,
+            Some(parent) => match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => Some(FileType::from_raw_mode(stat.st_mode)),
+                Err(Errno::NOENT) => None,
+                Err(errno) => return Err(errno).entry("look at", path),
+            },
+        };
+        match existing {
+            // The lower directory is gone, the layer's own is there instead: they must not be merged.
+            Some(FileType::Directory) => set_opaque(applier, path)?,
+            // The layer's own file hides the lower one anyway.
+            Some(_) => {}
+            None if markers.covered(path) => {}
+            None => set_whiteout(applier, path)?,
+        }
+    }
+    Ok(())
+}
+
+fn set_whiteout(applier: &mut Applier<'_>, path: &[u8]) -> Result<()> {
+    let (directory, name) = split(path);
+    let mut implied = Vec::new();
+    let parent = applier.root.created(directory, &mut implied)?;
+    mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0).entry("write a whiteout for", path)?;
+    applier.note_implied(implied);
+    applier.result.usage.inodes += 1;
+    Ok(())
+}
+
+fn set_opaque(applier: &mut Applier<'_>, path: &[u8]) -> Result<()> {
+    let mut implied = Vec::new();
+    let attribute = applier.options.overlay.opaque();
+    let directory = applier.root.created(path, &mut implied)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = openat(directory, ".", flags, Mode::empty()).entry("open", path)?;
+    fsetxattr(&directory, attribute, b"y", XattrFlags::empty()).entry("make opaque", path)?;
+    applier.note_implied(implied);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_decide() {
+        let hidden = |name: &[u8]| Marker::Whiteout(name.to_vec());
+        for (path, expected) in [
+            (b"a/b".as_slice(), Marker::None),
+            (b"a/.wh.b", hidden(b"b")),
+            (b".wh.b", hidden(b"b")),
+            (b".wh..b", hidden(b".b")),
+            (b".wh....", hidden(b"...")),
+            (b"a/.wh..wh..opq", Marker::Opaque),
+            (b"a/.wh..wh.aufs", Marker::Ignored),
+            (b".wh..wh.plnk/1.2", Marker::Ignored),
+            (b"a/x.wh.b", Marker::None),
+        ] {
+            assert_eq!(marker(path).unwrap(), expected, "{}", path.escape_ascii());
+        }
+        for path in [b".wh.".as_slice(), b"a/.wh..", b"a/.wh...", b".wh.a/b"] {
+            assert!(marker(path).is_err(), "{}", path.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_is_above_covers_what_is_below() {
+        let mut markers = Markers::default();
+        markers.add(b"a/.wh.b".to_vec(), &Marker::Whiteout(b"b".to_vec())).unwrap();
+        markers.add(b"o/.wh..wh..opq".to_vec(), &Marker::Opaque).unwrap();
+        assert!(markers.covered(b"a/b/c/d"));
+        assert!(!markers.covered(b"a/b"));
+        assert!(markers.covered(b"o/x"));
+        assert!(!markers.covered(b"o"));
+    }
+}

@@ -4,10 +4,6 @@ use crate::template::{Template, TemplateError, Value};
 
 use super::table;
 
-/// The help of every `--format` that lists.
-pub(crate) const HELP: &str = "\
-'table' (columns), 'table TEMPLATE' (columns of your choice), 'json' (one object per line) or a Go template";
-
 /// A format that has been read and can be applied to rows.
 #[derive(Debug)]
 pub(crate) struct Listing {

@@ -1,0 +1,124 @@
+//! `--filter KEY=VALUE` of the verbs that list images.
+
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+/// A condition on an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Filter {
+    /// A pattern for the familiar name, with or without its tag.
+    Reference(String),
+    /// Whether the image has no name.
+    Dangling(bool),
+    /// A label, and its value if given.
+    Label(String, Option<String>),
+    /// Created before this image.
+    Before(String),
+    /// Created after this image.
+    Since(String),
+    /// Created before this moment, in seconds since 1970.
+    Until(i64),
+}
+
+const KEYS: &str = "reference, dangling, label, before, since, until";
+
+pub(super) fn parse(text: &str) -> Result<Filter, String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    if value.is_empty() {
+        return Err(format!("`{key}=` has no value"));
+    }
+    Ok(match key {
+        "reference" => Filter::Reference(value.to_owned()),
+        "dangling" => Filter::Dangling(match value {
+            "true" | "1" => true,
+            "false" | "0" => false,
+            _ => return Err("dangling is `true` or `false`".to_owned()),
+        }),
+        "label" => match value.split_once('=') {
+            Some((label, value)) => Filter::Label(label.to_owned(), Some(value.to_owned())),
+            None => Filter::Label(value.to_owned(), None),
+        },
+        "before" => Filter::Before(value.to_owned()),
+        "since" => Filter::Since(value.to_owned()),
+        "until" => Filter::Until(moment(value, Timestamp::now(), &TimeZone::system())?),
+        _ => return Err(format!("there is no filter `{key}` (there are: {KEYS})")),
+    })
+}
+
+/// A moment as Docker takes it: an age (`1h30m`), seconds since 1970, a date with an optional time
+/// (local unless it says otherwise).
+fn moment(text: &str, now: Timestamp, zone: &TimeZone) -> Result<i64, String> {
+    let wrong = || format!("`{text}` is not a moment: expected an age (24h), a date (2024-01-31) or a time");
+    if let Ok(seconds) = text.parse::<i64>() {
+        return Ok(seconds);
+    }
+    if let Ok(age) = text.parse::<SignedDuration>() {
+        return now.checked_sub(age).map(Timestamp::as_second).map_err(|_| wrong());
+    }
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time.as_second());
+    }
+    let local: DateTime = text.parse().map_err(|_| wrong())?;
+    local.to_zoned(zone.clone()).map(|time| time.timestamp().as_second()).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_read() {
+        let cases = [
+            ("reference=localhost/*:1", Filter::Reference("localhost/*:1".into())),
+            ("dangling=true", Filter::Dangling(true)),
+            ("dangling=0", Filter::Dangling(false)),
+            ("label=a.b", Filter::Label("a.b".into(), None)),
+            ("label=a=b=c", Filter::Label("a".into(), Some("b=c".into()))),
+            ("before=app:1", Filter::Before("app:1".into())),
+            ("since=app:1", Filter::Since("app:1".into())),
+            ("until=1704067200", Filter::Until(1_704_067_200)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn wrong_filters_say_why() {
+        let cases = [
+            ("dangling", "expected KEY=VALUE"),
+            ("label=", "`label=` has no value"),
+            ("dangling=maybe", "dangling is `true` or `false`"),
+            (
+                "size=1",
+                "there is no filter `size` (there are: reference, dangling, label, before, since, until)",
+            ),
+            ("until=soon", "`soon` is not a moment: expected an age (24h), a date (2024-01-31) or a time"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse(text).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn moments_are_read_as_docker_does() {
+        let now = Timestamp::from_second(1_704_067_200).unwrap();
+        let east = TimeZone::posix("CET-1").unwrap();
+        let cases = [
+            ("24h", 1_704_067_200 - 86_400),
+            ("1h30m", 1_704_067_200 - 5400),
+            ("10s", 1_704_067_190),
+            ("1700000000", 1_700_000_000),
+            ("2024-01-01T00:00:00Z", 1_704_067_200),
+            ("2024-01-01T01:00:00+01:00", 1_704_067_200),
+            ("2024-01-01", 1_704_067_200 - 3600),
+            ("2024-01-01T01:00", 1_704_067_200),
+            ("2024-01-01T01:00:00", 1_704_067_200),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(moment(text, now, &east), Ok(expected), "{text}");
+        }
+        assert!(moment("999999999999h", now, &east).is_err());
+    }
+}

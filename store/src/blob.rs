@@ -26,6 +26,20 @@ impl Store {
         self.database().read("look up a blob", |db| find(db, digest))
     }
 
+    /// The smallest blob that holds the layer `diff_id`, compressed or not.
+    pub fn blob_of_layer(&self, diff_id: &DiffId) -> Result<Option<Digest>> {
+        let action = "look up a layer's blob";
+        self.database().read(action, |db| {
+            let found: Option<String> = db
+                .prepare_cached("SELECT digest FROM blob WHERE diff_id = ?1 ORDER BY size, digest LIMIT 1")
+                .and_then(|mut statement| {
+                    statement.query_row([diff_id.to_string()], |row| row.get(0)).optional()
+                })
+                .db(action)?;
+            found.as_deref().map(parse_digest).transpose()
+        })
+    }
+
     /// Opens a blob. The content is not verified.
     pub fn open_blob(&self, digest: &Digest) -> Result<File> {
         let path = self.layout().blob(digest);

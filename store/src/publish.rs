@@ -11,8 +11,10 @@ use std::path::PathBuf;
 use layerstore_oci::{DiffId, Digest};
 use rusqlite::Transaction;
 
+use crate::blob;
 use crate::db::Durability;
 use crate::error::{DbContext as _, Result};
+use crate::graph::Object;
 use crate::ingest::Received;
 use crate::layout::TreeId;
 use crate::lock::Key;
@@ -67,7 +69,9 @@ impl Store {
     /// The caller holds the claims of what it publishes, if others might fetch the same. Success
     /// says that each blob and tree is in the store, not that it came from this publication: where
     /// another process was faster, its tree stays and this one is discarded.
-    pub fn publish(&self, session: &Session, publication: Publication) -> Result<()> {
+    ///
+    /// Returns what was not there before.
+    pub fn publish(&self, session: &Session, publication: Publication) -> Result<Vec<Object>> {
         self.durable().check()?;
         self.sync_blobs(&publication.blobs)?;
         let claim = self.claim_shared(&Key::Sweep)?;
@@ -75,13 +79,13 @@ impl Store {
         let published = self.place(publication, &mut placed).and_then(|()| self.record(session, &placed));
         drop(claim);
         match published {
-            Ok(superfluous) => {
+            Ok(Recorded { new, superfluous }) => {
                 // A tree of an earlier life of the filesystem may still be mounted through another
                 // mount of it; recovery takes it away once nothing is.
                 if !superfluous.is_empty() && self.live_mounts()?.is_empty() {
                     self.discard_trees(&superfluous);
                 }
-                Ok(())
+                Ok(new)
             }
             Err(error) => {
                 // As it was before; if this fails too, the next session does it.
@@ -136,13 +140,15 @@ impl Store {
         Ok(())
     }
 
-    /// Returns the trees that turned out to be superfluous.
-    fn record(&self, session: &Session, placed: &Placed) -> Result<Vec<TreeId>> {
+    fn record(&self, session: &Session, placed: &Placed) -> Result<Recorded> {
         let now = self.clock().now();
         let lost = self.lost_trees(placed)?;
         self.database().write(Durability::Process, "publish layers", |tx| {
+            let mut recorded = Recorded::default();
             for blob in &placed.blobs {
-                record_blob(tx, blob, now)?;
+                if record_blob(tx, blob, now)? {
+                    recorded.new.push(Object::Blob(blob.digest.clone()));
+                }
                 lease(tx, session, "blob", &blob.digest.to_string())?;
             }
             for (digest, diff_id) in &placed.diff_ids {
@@ -152,12 +158,15 @@ impl Store {
                 )
                 .db("record a diff ID")?;
             }
-            let mut superfluous = Vec::new();
             for tree in &placed.trees {
-                superfluous.extend(self.record_tree(tx, tree, &lost, now)?);
+                let superfluous = self.record_tree(tx, tree, &lost, now)?;
+                if superfluous.as_ref() != Some(&tree.id) {
+                    recorded.new.push(Object::Tree(tree.id.clone()));
+                }
+                recorded.superfluous.extend(superfluous);
                 lease(tx, session, "tree", &tree.diff_id.to_string())?;
             }
-            Ok(superfluous)
+            Ok(recorded)
         })
     }
 
@@ -264,6 +273,14 @@ impl Store {
 }
 
 #[derive(Debug, Default)]
+struct Recorded {
+    /// What has a row for the first time.
+    new: Vec<Object>,
+    /// Trees whose directory nothing names: ours where another was faster, else the one it replaces.
+    superfluous: Vec<TreeId>,
+}
+
+#[derive(Debug, Default)]
 struct Placed {
     blobs: Vec<PlacedBlob>,
     trees: Vec<PlacedTree>,
@@ -286,7 +303,9 @@ struct PlacedTree {
     implied: Vec<Vec<u8>>,
 }
 
-fn record_blob(tx: &Transaction<'_>, blob: &PlacedBlob, now: i64) -> Result<()> {
+/// Tells whether the blob is new.
+fn record_blob(tx: &Transaction<'_>, blob: &PlacedBlob, now: i64) -> Result<bool> {
+    let new = blob::find(tx, &blob.digest)?.is_none();
     tx.prepare_cached(
         "INSERT INTO blob (digest, size, media_type, diff_id, created_at) VALUES (?1, ?2, ?3, ?4, ?5) \
          ON CONFLICT (digest) DO UPDATE SET diff_id = coalesce(excluded.diff_id, diff_id)",
@@ -301,7 +320,7 @@ fn record_blob(tx: &Transaction<'_>, blob: &PlacedBlob, now: i64) -> Result<()> 
         ))
     })
     .db("record a blob")?;
-    Ok(())
+    Ok(new)
 }
 
 fn lease(tx: &Transaction<'_>, session: &Session, kind: &str, key: &str) -> Result<()> {

@@ -47,6 +47,7 @@ CREATE TABLE blob (
     diff_id TEXT,
     created_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX blob_diff_id ON blob (diff_id) WHERE diff_id IS NOT NULL;
 
 CREATE TABLE edge (
     parent TEXT NOT NULL REFERENCES blob (digest) ON DELETE CASCADE,

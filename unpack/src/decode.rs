@@ -7,38 +7,7 @@
 use std::io::{self, BufRead, Read};
 
 use flate2::bufread::GzDecoder;
-
-/// The form of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
-    /// Not compressed.
-    None,
-    /// RFC 1952.
-    Gzip,
-    /// RFC 8878.
-    Zstd,
-}
-
-impl Compression {
-    /// Recognises a stream by its first bytes; four are enough.
-    pub fn detect(start: &[u8]) -> Self {
-        match start {
-            [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
-                if start[0] == 0x1f { Self::Gzip } else { Self::Zstd }
-            }
-            _ => Self::None,
-        }
-    }
-
-    /// Its name in messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "tar",
-            Self::Gzip => "gzip",
-            Self::Zstd => "zstd",
-        }
-    }
-}
+use layerstore_oci::Compression;
 
 /// The largest zstd window accepted, as a power of two: 128 MiB, what `zstd -d` accepts by default.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;

@@ -18,10 +18,10 @@ mod whiteout;
 use std::io::Read;
 use std::path::Path;
 
-use layerstore_oci::DiffId;
+use layerstore_oci::{Compression, DiffId};
 
 pub use attributes::Lost;
-pub use decode::{Compression, Decoder};
+pub use decode::Decoder;
 pub use error::{Error, Result};
 pub use options::{Limits, Options, OverlayXattr, Ownership};
 pub use umask::PrivateUmask;

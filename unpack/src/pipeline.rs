@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use layerstore_oci::{Algorithm, DiffId, Hasher};
+use layerstore_oci::{Algorithm, Compression, DiffId, Hasher};
 
-use crate::decode::{Compression, Decoder};
+use crate::decode::Decoder;
 use crate::error::{Error, Result};
 
 /// Large enough that a typical file is written in one call, small enough to stay in a core's cache.
@@ -278,5 +278,13 @@ fn name_cause(error: Error, compression: Compression, limit: u64) -> Error {
     if source.get_ref().is_some_and(|inner| inner.is::<TooLong>()) {
         return Error::Limit { what: "bytes", limit };
     }
-    Error::Stream { form: compression.name(), source }
+    Error::Stream { form: form(compression), source }
+}
+
+fn form(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => "tar",
+        Compression::Gzip => "gzip",
+        Compression::Zstd => "zstd",
+    }
 }

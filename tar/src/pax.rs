@@ -316,27 +316,26 @@ fn device(text: &[u8]) -> Result<u32, &'static str> {
     u32::try_from(decimal(text)?).map_err(|_| "number too large")
 }
 
-/// Decimal seconds with an optional sign and fraction; what is finer than a nanosecond is cut off.
+/// Decimal seconds with an optional minus and fraction; what is finer than a nanosecond is cut off.
 fn timestamp(text: &[u8]) -> Result<Timestamp, &'static str> {
-    let (negative, digits) = match text {
-        [b'-', digits @ ..] => (true, digits),
-        _ => (false, text),
+    let (whole, fraction) = match text.iter().position(|&c| c == b'.') {
+        Some(dot) => (&text[..dot], &text[dot + 1..]),
+        None => (text, &b""[..]),
     };
-    let (whole, fraction) = match digits.iter().position(|&c| c == b'.') {
-        Some(dot) => (&digits[..dot], &digits[dot + 1..]),
-        None => (digits, &b""[..]),
-    };
-    if !fraction.iter().all(u8::is_ascii_digit) {
+    let negative = whole.first() == Some(&b'-');
+    let digits = &whole[usize::from(negative)..];
+    if digits.is_empty() || !digits.iter().chain(fraction).all(u8::is_ascii_digit) {
         return Err("not a decimal number");
     }
+    let too_large = "number too large";
+    let seconds: i64 = str::from_utf8(whole).ok().and_then(|whole| whole.parse().ok()).ok_or(too_large)?;
     let digit = |i| fraction.get(i).map_or(0, |&c: &u8| u32::from(c - b'0'));
     let nanoseconds = (0..9).fold(0, |sum, i| sum * 10 + digit(i));
-    let seconds = decimal(whole)?.cast_signed();
-    Ok(match (negative, nanoseconds) {
-        (false, _) => Timestamp { seconds, nanoseconds },
-        (true, 0) => Timestamp { seconds: -seconds, nanoseconds },
-        (true, _) => Timestamp { seconds: -seconds - 1, nanoseconds: 1_000_000_000 - nanoseconds },
-    })
+    if negative && nanoseconds > 0 {
+        let seconds = seconds.checked_sub(1).ok_or(too_large)?;
+        return Ok(Timestamp { seconds, nanoseconds: 1_000_000_000 - nanoseconds });
+    }
+    Ok(Timestamp { seconds, nanoseconds })
 }
 
 #[cfg(test)]

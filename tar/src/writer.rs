@@ -10,6 +10,9 @@ use crate::sparse;
 /// Writes an archive: ustar headers, and PAX records only for what those cannot say (long names, large numbers,
 /// fractions of seconds, access and change times, extended attributes, sparse files as PAX 1.0).
 ///
+/// Of a sparse file, all segments but the last should be a multiple of 512 bytes long, as those that file systems
+/// report are: Go, Python and this crate read the others back, but GNU tar expects padding after them.
+///
 /// The same entries and data give the same bytes. An archive is complete only after [`finish`](Self::finish);
 /// after an error it cannot be completed.
 #[derive(Debug)]
@@ -138,6 +141,9 @@ struct Prepared {
 
 /// Builds the header block, and `records` for what does not fit.
 fn prepare(entry: &Entry, records: &mut Vec<u8>) -> Result<Prepared, Flaw> {
+    if entry.path.is_empty() {
+        return Err(Flaw::invalid("path", "empty"));
+    }
     let mut block = [0; BLOCK];
     block[header::MAGIC].copy_from_slice(header::USTAR_MAGIC);
     block[header::TYPE] = match entry.kind {
@@ -165,7 +171,7 @@ fn prepare(entry: &Entry, records: &mut Vec<u8>) -> Result<Prepared, Flaw> {
         Some(segments) => {
             let data = segments.iter().map(|s| s.len).fold(0u64, u64::saturating_add);
             sparse::check(&mut segments.clone(), entry.size, data)?;
-            (sparse_map(segments), data)
+            (sparse_map(segments, entry.size), data)
         }
     };
     let size = data.checked_add(map.len() as u64).filter(|&size| i64::try_from(size).is_ok());
@@ -252,9 +258,13 @@ fn placeholder(folder: &[u8], path: &[u8]) -> Vec<u8> {
     name
 }
 
-fn sparse_map(segments: &[Segment]) -> Vec<u8> {
-    let mut map = format!("{}\n", segments.len()).into_bytes();
-    for segment in segments {
+/// The map in whole blocks. A hole at the end needs an empty segment after it, from which GNU tar takes the
+/// file's size.
+fn sparse_map(segments: &[Segment], size: u64) -> Vec<u8> {
+    let end = segments.last().map_or(0, |last| last.offset + last.len);
+    let tail = (end < size).then_some(Segment { offset: size, len: 0 });
+    let mut map = format!("{}\n", segments.len() + usize::from(tail.is_some())).into_bytes();
+    for segment in segments.iter().chain(&tail) {
         map.extend_from_slice(format!("{}\n{}\n", segment.offset, segment.len).as_bytes());
     }
     map.resize(map.len().next_multiple_of(BLOCK), 0);

@@ -14,7 +14,8 @@
 //! Where the formats leave room, the rules are those of Go's `archive/tar`, because containerd, Docker and
 //! Podman read layers with it, and of GNU tar:
 //!
-//! * A name is taken from `GNU.sparse.name`, then PAX `path`, then the GNU long name, then the header.
+//! * A name is taken from `GNU.sparse.name`, then PAX `path`, then the GNU long name, then the header: GNU tar's
+//!   order. Go takes the GNU long name where an archive has both.
 //! * A second PAX header before one entry replaces the first. A global one applies until overridden, which Go
 //!   leaves to its caller and GNU tar does.
 //! * A global `size` or sparse map is refused: it would frame every later entry, and readers disagree on it.

@@ -2,7 +2,7 @@
 //!
 //! - [`layer`], [`image`] and [`docker`] compose images in memory, whole or damaged, in every form that
 //!   `layerstore load` reads.
-//! - [`tree`] records a directory exactly and says how two differ; [`reference`] unpacks an image with GNU
+//! - [`tree`] records a directory exactly and says how two differ; [`mod@reference`] unpacks an image with GNU
 //!   tar, independently of layerstore.
 //! - [`sandbox`] runs the binary on a store of its own and leaves nothing behind; [`disk`] gives it a small
 //!   file system; [`require`] says what a test needs from the machine.

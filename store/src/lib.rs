@@ -41,6 +41,7 @@ mod reference;
 mod schema;
 mod session;
 mod store;
+mod totals;
 mod tree;
 
 pub use blob::BlobInfo;
@@ -59,4 +60,5 @@ pub use recover::Recovered;
 pub use reference::{LOCAL, ReferenceRow};
 pub use session::{Session, TreeDirectory};
 pub use store::{Store, Surroundings};
+pub use totals::{Space, Totals};
 pub use tree::{Presence, TreeInfo, Usage};

@@ -11,6 +11,7 @@ use layerstore_oci::Digest;
 use crate::blob::parse_digest;
 use crate::db::Durability;
 use crate::error::{DbContext as _, Error, IoContext as _, Result};
+use crate::layout::TreeId;
 use crate::overlay::{self, MountApi};
 use crate::store::Store;
 
@@ -28,11 +29,11 @@ pub struct MountRow {
 impl Store {
     /// Mounts an image's trees read-only, topmost first, at `target` or at a directory of the
     /// store's own, and returns where. An image that is mounted at the store's own place already
-    /// stays as it is.
+    /// stays as it is. Trees that a collector has taken meanwhile are an error of kind `NotFound`.
     pub fn mount_image(
         &self,
         manifest: &Digest,
-        lowers: &[PathBuf],
+        trees: &[TreeId],
         target: Option<&Path>,
         api: MountApi,
     ) -> Result<PathBuf> {
@@ -53,9 +54,17 @@ impl Store {
                 self.live_mounts()?.into_iter().any(|row| row.target == target && row.manifest == *manifest);
             return if ours && own_directory { Ok(target) } else { Err(Error::AlreadyMounted { target }) };
         }
-        // The row first: it keeps the image from collection before the kernel does.
+        // The row first, in one transaction with the check that everything is there: from then on it
+        // keeps the image from collection.
         let action = "record the mount";
         self.database().write(Durability::Process, action, |tx| {
+            let mut exists =
+                tx.prepare_cached("SELECT EXISTS (SELECT 1 FROM tree WHERE id = ?1)").db(action)?;
+            for id in trees {
+                if !exists.query_row([id.as_str()], |row| row.get::<_, bool>(0)).db(action)? {
+                    return Err(Error::NotFound { what: "tree", name: id.to_string() });
+                }
+            }
             tx.execute(
                 "INSERT OR REPLACE INTO mount (target, manifest, boot_id, own_directory, created_at) \
                  VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -70,7 +79,8 @@ impl Store {
             .db(action)?;
             Ok(())
         })?;
-        if let Err(error) = self.mount_read_only(lowers, &target, api) {
+        let lowers: Vec<PathBuf> = trees.iter().map(|id| self.layout().diff(id)).collect();
+        if let Err(error) = self.mount_read_only(&lowers, &target, api) {
             self.forget_mount(&MountRow { target, manifest: manifest.clone(), own_directory })?;
             return Err(error);
         }

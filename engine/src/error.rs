@@ -1,0 +1,203 @@
+//! What can go wrong, in terms of images.
+
+use std::io;
+use std::path::PathBuf;
+
+use layerstore_oci::{DiffId, Digest, DocumentError, ErrorKind, Platform, PlatformError, ReferenceError};
+
+/// A failed operation.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] layerstore_store::Error),
+    /// The archive cannot be read, or holds no image.
+    #[error(transparent)]
+    Archive(#[from] layerstore_archive::Error),
+    /// A file named by the caller cannot be read.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The bytes of a blob could not be read from where they come from.
+    #[error("cannot read {what}")]
+    Read {
+        /// The blob or the member of an archive.
+        what: String,
+        /// The reason.
+        source: io::Error,
+    },
+    /// A layer could not be unpacked.
+    #[error("layer {layer}")]
+    Unpack {
+        /// The layer's digest, or its name in an archive.
+        layer: String,
+        /// The reason.
+        source: layerstore_unpack::Error,
+    },
+    /// A layer's content is not what the image's config says.
+    #[error("layer {layer} has the diff ID {actual}, the image's config says {expected}")]
+    DiffIdMismatch {
+        /// The layer's blob, or its name in an archive.
+        layer: String,
+        /// According to the config.
+        expected: DiffId,
+        /// Of the content.
+        actual: DiffId,
+    },
+    /// A manifest, index or config that cannot be read.
+    #[error("{digest} is not a usable {what}")]
+    Document {
+        /// What it should be.
+        what: &'static str,
+        /// The blob, or its name in an archive.
+        digest: String,
+        /// The reason.
+        source: DocumentError,
+    },
+    /// The content of a document is not what its digest says.
+    #[error("{what} {digest} does not match its digest: the content has {actual}")]
+    DocumentMismatch {
+        /// What it should be.
+        what: &'static str,
+        /// Its digest.
+        digest: Digest,
+        /// What came.
+        actual: Digest,
+    },
+    /// An archive names a blob that neither it nor the store has.
+    #[error("the archive names {what} {digest}, but does not contain it")]
+    MissingBlob {
+        /// What it should be.
+        what: &'static str,
+        /// Its digest.
+        digest: Digest,
+    },
+    /// A name that is not a reference.
+    #[error(transparent)]
+    Name(#[from] ReferenceError),
+    /// A platform that is none.
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
+    /// An index without the platform that is wanted.
+    #[error("the image has no platform for {wanted}; it has {}", list(present))]
+    NoPlatform {
+        /// What was wanted.
+        wanted: Platform,
+        /// What there is.
+        present: Vec<Platform>,
+    },
+    /// Indexes inside indexes, deeper than any tool makes them.
+    #[error("index {digest} is nested too deeply")]
+    TooDeep {
+        /// The innermost index.
+        digest: Digest,
+    },
+    /// No image of this name or ID.
+    #[error("no such image: {name}")]
+    NoImage {
+        /// As given.
+        name: String,
+    },
+    /// Several images have an ID that starts like this.
+    #[error("`{prefix}` is ambiguous: {} images have an ID that starts with it", images.len())]
+    Ambiguous {
+        /// As given.
+        prefix: String,
+        /// Their IDs.
+        images: Vec<Digest>,
+    },
+    /// An image that has more names than the one it should be removed by.
+    #[error("image {id} has several names: {}", names.join(", "))]
+    SeveralNames {
+        /// The image.
+        id: String,
+        /// Its names.
+        names: Vec<String>,
+    },
+    /// An image that is mounted.
+    #[error("image {name} is mounted at {}", target.display())]
+    Mounted {
+        /// As given.
+        name: String,
+        /// Where.
+        target: PathBuf,
+    },
+    /// Nothing of the store is mounted there.
+    #[error("not mounted: {name}")]
+    NotMounted {
+        /// As given.
+        name: String,
+    },
+    /// An artifact that is not an image, or has layers of an unknown type.
+    #[error("{name} cannot be unpacked: {reason}")]
+    NotUnpackable {
+        /// As given.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// A path that the image does not have.
+    #[error("{image} has no {path}")]
+    NoPath {
+        /// The image as given.
+        image: String,
+        /// The path as given.
+        path: String,
+    },
+    /// A path of the wrong type.
+    #[error("{path} in {image} is {what}")]
+    WrongType {
+        /// The image as given.
+        image: String,
+        /// The path as given.
+        path: String,
+        /// What it is instead.
+        what: &'static str,
+    },
+    /// The caller asked to stop.
+    #[error("interrupted")]
+    Cancelled,
+}
+
+/// The result of an operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// The class of the failure.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(error) => error.kind(),
+            Self::Archive(error) => error.kind(),
+            Self::File { source, .. } | Self::Read { source, .. } => ErrorKind::of_io(source),
+            Self::Unpack { source, .. } => source.kind(),
+            Self::Document { source, .. } => source.kind(),
+            Self::DiffIdMismatch { .. } | Self::DocumentMismatch { .. } | Self::MissingBlob { .. } => {
+                ErrorKind::Corrupt
+            }
+            Self::Name(error) => error.kind(),
+            Self::Platform(error) => error.kind(),
+            Self::NoPlatform { .. }
+            | Self::NoImage { .. }
+            | Self::NoPath { .. }
+            | Self::NotMounted { .. } => ErrorKind::NotFound,
+            Self::TooDeep { .. } | Self::Ambiguous { .. } | Self::WrongType { .. } => ErrorKind::InvalidInput,
+            Self::SeveralNames { .. } | Self::Mounted { .. } => ErrorKind::InUse,
+            Self::NotUnpackable { .. } => ErrorKind::Unsupported,
+            Self::Cancelled => ErrorKind::Io,
+        }
+    }
+}
+
+fn list(platforms: &[Platform]) -> String {
+    if platforms.is_empty() {
+        return "none".to_owned();
+    }
+    platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

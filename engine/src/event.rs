@@ -1,0 +1,80 @@
+//! What an operation tells while it runs.
+
+use layerstore_oci::Digest;
+
+/// One piece of news.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A layer is in a new state.
+    Layer {
+        /// Its number in this operation.
+        index: usize,
+        /// What to call it: the digest that is known first.
+        name: LayerName,
+        /// The state.
+        state: LayerState,
+    },
+    /// A layer gets on.
+    Progress {
+        /// Its number in this operation.
+        index: usize,
+        /// Bytes of its blob that are unpacked.
+        done: u64,
+        /// Bytes of its blob, if known.
+        total: Option<u64>,
+    },
+    /// Something that a person should know, and that is no error.
+    Note(String),
+}
+
+/// What a layer is called in messages.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum LayerName {
+    /// A digest of its compressed or uncompressed form.
+    Digest(Digest),
+    /// Its name in an archive, where nothing else is known yet.
+    Member(String),
+}
+
+impl LayerName {
+    /// Twelve digits of the digest, or the name.
+    pub fn short(&self) -> &str {
+        match self {
+            Self::Digest(digest) => digest.short(),
+            Self::Member(name) => name,
+        }
+    }
+}
+
+impl std::fmt::Display for LayerName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Digest(digest) => digest.fmt(f),
+            Self::Member(name) => name.escape_debug().fmt(f),
+        }
+    }
+}
+
+/// How far a layer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LayerState {
+    /// Another process or thread is at it; its result will be used.
+    Waiting,
+    /// It is being received and unpacked.
+    Unpacking {
+        /// Bytes of its blob, if known.
+        total: Option<u64>,
+    },
+    /// It was there.
+    AlreadyExists,
+    /// It is in the store now.
+    Done {
+        /// Bytes of its blob.
+        size: u64,
+    },
+}
+
+/// Takes news. Called from several threads, at most once in a few hundred kilobytes of a layer.
+pub type Listener<'a> = dyn Fn(Event) + Sync + 'a;

@@ -1,0 +1,63 @@
+//! What kind of store this is.
+
+use std::path::PathBuf;
+
+use layerstore_store::LOCAL;
+use layerstore_unpack::{OverlayXattr, Ownership};
+
+use crate::Layerstore;
+use crate::error::Result;
+
+/// A store at a glance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Info {
+    /// Its root.
+    pub root: PathBuf,
+    /// Type of the filesystem it is on, as in `/proc/mounts`.
+    pub filesystem: String,
+    /// Bytes free for this user on that filesystem.
+    pub available: u64,
+    /// Names of images.
+    pub references: u64,
+    /// Images: distinct IDs.
+    pub images: u64,
+    /// Blobs and their bytes.
+    pub blobs: (u64, u64),
+    /// Trees and their bytes.
+    pub trees: (u64, u64),
+    /// Mounted images.
+    pub mounts: u64,
+    /// Namespace of the extended attributes that overlayfs reads: `trusted` or `user`.
+    pub overlay_xattrs: &'static str,
+    /// Whether owners, devices and privileged attributes are kept.
+    pub keeps_owners: bool,
+    /// The kernel's release.
+    pub kernel: String,
+}
+
+impl Layerstore {
+    /// Describes the store.
+    pub fn info(&self) -> Result<Info> {
+        let root = self.store.layout().root().to_owned();
+        let totals = self.store.totals()?;
+        let images = self.images()?;
+        let ids: std::collections::HashSet<_> = images.iter().map(|image| &image.id).collect();
+        let space = self.store.space()?;
+        Ok(Info {
+            filesystem: space.filesystem,
+            available: space.available,
+            root,
+            references: self.store.references(LOCAL)?.len() as u64,
+            images: ids.len() as u64,
+            blobs: totals.blobs,
+            trees: totals.trees,
+            mounts: self.store.live_mounts()?.len() as u64,
+            overlay_xattrs: match self.unpack.overlay {
+                OverlayXattr::Trusted => "trusted",
+                OverlayXattr::User => "user",
+            },
+            keeps_owners: self.unpack.ownership == Ownership::Layer,
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        })
+    }
+}

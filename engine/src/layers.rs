@@ -1,0 +1,472 @@
+//! The layers of one operation: received, unpacked and published in parallel.
+//!
+//! Three kinds of threads, joined by channels. The *feeder* (the calling thread) writes blobs into the
+//! session one after the other, hashing them. *Unpackers* read behind it, one layer each. The
+//! *publisher* makes complete layers durable and part of the store, all that are ready in one go. A
+//! claim on the layer goes along from hand to hand, so that other processes wait for the result
+//! instead of doing the same; the publisher lets go of it without waiting for anybody.
+
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use layerstore_oci::{Algorithm, Compression, DiffId, Digest, ErrorKind};
+use layerstore_store::{
+    Claim, Ingest, IngestReader, NewBlob, NewTree, Object, Publication, Received, Session, Store, Usage,
+};
+use layerstore_unpack::{Options, PrivateUmask};
+
+use crate::error::{Error, Result};
+use crate::event::{Event, LayerName, LayerState, Listener};
+
+/// What is known of a layer when it is begun.
+#[derive(Debug, Clone)]
+pub(crate) struct Layer {
+    pub(crate) index: usize,
+    pub(crate) name: LayerName,
+    pub(crate) digest: Option<Digest>,
+    pub(crate) size: Option<u64>,
+    pub(crate) media_type: Option<String>,
+    pub(crate) diff_id: Option<DiffId>,
+}
+
+/// What is known when it is in the store.
+#[derive(Debug, Clone)]
+pub(crate) struct Finished {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    /// How it is compressed, if its bytes were looked at.
+    pub(crate) compression: Option<Compression>,
+}
+
+/// What to do with a layer's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Keep them only.
+    Keep,
+    /// Compute the diff ID: the tree is there, from another blob.
+    Verify,
+    /// Unpack.
+    Unpack,
+    /// Unpack if it turns out to be a layer, and keep it only if not.
+    Try,
+}
+
+/// A layer on its way to an unpacker.
+struct Job {
+    layer: Layer,
+    work: Work,
+    source: JobSource,
+    claims: Vec<Claim>,
+}
+
+enum JobSource {
+    /// It is being received; the verdict on the blob follows.
+    Ingest { reader: IngestReader, received: Receiver<Received> },
+    /// It is a blob of the store.
+    Blob { file: std::fs::File, digest: Digest, size: u64 },
+}
+
+/// A complete layer on its way to the publisher.
+struct Ready {
+    index: usize,
+    name: LayerName,
+    finished: Finished,
+    blob: Option<NewBlob>,
+    tree: Option<NewTree>,
+    diff_id: Option<(Digest, DiffId)>,
+    claims: Vec<Claim>,
+}
+
+/// What all threads of one operation share.
+struct Shared<'a> {
+    store: &'a Store,
+    session: &'a Session,
+    options: &'a Options,
+    listener: &'a Listener<'a>,
+    stop: AtomicBool,
+    failure: Mutex<Option<Error>>,
+    results: Mutex<Results>,
+}
+
+/// What came out.
+#[derive(Debug, Default)]
+pub(crate) struct Results {
+    /// The layers by their index.
+    pub(crate) finished: std::collections::HashMap<usize, Finished>,
+    /// What the store did not have before.
+    pub(crate) new: Vec<Object>,
+}
+
+impl Shared<'_> {
+    /// Notes the first failure and stops everything.
+    fn fail(&self, error: Error) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.stop.store(true, Ordering::Release);
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    fn tell(&self, index: usize, name: &LayerName, state: LayerState) {
+        (self.listener)(Event::Layer { index, name: name.clone(), state });
+    }
+
+    fn finish(&self, index: usize, finished: Finished) {
+        self.results.lock().unwrap_or_else(PoisonError::into_inner).finished.insert(index, finished);
+    }
+}
+
+/// The feeder's end.
+pub(crate) struct Feeder<'a> {
+    shared: &'a Shared<'a>,
+    jobs: Sender<Job>,
+    ready: Sender<Ready>,
+    buffer: Vec<u8>,
+}
+
+/// What is read and written at once while receiving.
+const FEED_SIZE: usize = 256 << 10;
+
+/// Most layers that are unpacked at the same time.
+const MAX_UNPACKERS: usize = 8;
+/// Most layers that are published in one step.
+const MAX_BATCH: usize = 512;
+
+/// Runs `feed` with unpackers and a publisher behind it, and returns when everything that it fed is
+/// published. After a failure the results are what was published before it.
+pub(crate) fn run(
+    store: &Store,
+    session: &Session,
+    options: &Options,
+    listener: &Listener<'_>,
+    feed: impl FnOnce(&mut Feeder<'_>) -> Result<()>,
+) -> (Result<()>, Results) {
+    let shared = Shared {
+        store,
+        session,
+        options,
+        listener,
+        stop: AtomicBool::new(false),
+        failure: Mutex::default(),
+        results: Mutex::default(),
+    };
+    let (jobs, queue) = channel();
+    let (ready, complete) = channel();
+    let queue = Mutex::new(queue);
+    // Even a single core is better used by two: one waits for the disk while the other computes.
+    let unpackers = thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, MAX_UNPACKERS));
+    thread::scope(|scope| {
+        for _ in 0..unpackers {
+            let (shared, queue, ready) = (&shared, &queue, ready.clone());
+            scope.spawn(move || shared.unpack_all(queue, &ready));
+        }
+        let publisher = &shared;
+        scope.spawn(move || publisher.publish_all(&complete));
+        let mut feeder = Feeder { shared: &shared, jobs, ready, buffer: vec![0; FEED_SIZE] };
+        if let Err(error) = feed(&mut feeder) {
+            shared.fail(error);
+        }
+    });
+    let failure = shared.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let results = shared.results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    (failure.map_or(Ok(()), Err), results)
+}
+
+impl Feeder<'_> {
+    /// Says what becomes of a layer that needs no work.
+    pub(crate) fn already_exists(&self, layer: &Layer, finished: Finished, quiet: bool) {
+        if !quiet {
+            self.shared.tell(layer.index, &layer.name, LayerState::AlreadyExists);
+        }
+        self.shared.finish(layer.index, finished);
+    }
+
+    /// Says that a layer is left to somebody else for now.
+    pub(crate) fn waiting(&self, layer: &Layer) {
+        self.shared.tell(layer.index, &layer.name, LayerState::Waiting);
+    }
+
+    /// Whether a failure makes all further work pointless.
+    pub(crate) fn stopped(&self) -> bool {
+        self.shared.stopped()
+    }
+
+    /// Receives a layer's blob from `source`.
+    pub(crate) fn receive(
+        &mut self,
+        layer: Layer,
+        work: Work,
+        claims: Vec<Claim>,
+        source: &mut dyn Read,
+    ) -> Result<()> {
+        let algorithm = layer.digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
+        let mut ingest = self.shared.session.ingest(algorithm)?;
+        self.shared.tell(layer.index, &layer.name, LayerState::Unpacking { total: layer.size });
+        let expected = layer.digest.clone().zip(layer.size);
+        let what = layer.name.to_string();
+        if work == Work::Keep {
+            self.copy(&mut ingest, source, &what)?;
+            let received = finish(ingest, expected.as_ref())?;
+            self.send_ready(kept(layer, received, claims));
+            return Ok(());
+        }
+        let (verdict, received) = channel();
+        let reader = ingest.reader();
+        self.jobs
+            .send(Job { layer, work, source: JobSource::Ingest { reader, received }, claims })
+            .map_err(|_| Error::Cancelled)?;
+        self.copy(&mut ingest, source, &what)?;
+        let received = finish(ingest, expected.as_ref())?;
+        // The unpacker may have given up; then it has said why.
+        verdict.send(received).unwrap_or_default();
+        Ok(())
+    }
+
+    /// Unpacks or verifies a layer whose blob is in the store.
+    pub(crate) fn reuse(
+        &mut self,
+        layer: Layer,
+        work: Work,
+        claims: Vec<Claim>,
+        digest: Digest,
+        size: u64,
+    ) -> Result<()> {
+        let file = self.shared.store.open_blob(&digest)?;
+        self.shared.tell(layer.index, &layer.name, LayerState::Unpacking { total: Some(size) });
+        let source = JobSource::Blob { file, digest, size };
+        self.jobs.send(Job { layer, work, source, claims }).map_err(|_| Error::Cancelled)
+    }
+
+    fn copy(&mut self, ingest: &mut Ingest, source: &mut dyn Read, what: &str) -> Result<()> {
+        loop {
+            if self.shared.stopped() {
+                return Err(Error::Cancelled);
+            }
+            match source.read(&mut self.buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => ingest.write(&self.buffer[..count])?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(Error::Read { what: what.to_owned(), source }),
+            }
+        }
+    }
+
+    fn send_ready(&self, ready: Ready) {
+        // The publisher lives until the feeder is gone.
+        self.ready.send(ready).unwrap_or_default();
+    }
+}
+
+fn finish(ingest: Ingest, expected: Option<&(Digest, u64)>) -> Result<Received> {
+    Ok(ingest.finish(expected.map(|(digest, size)| (digest, *size)))?)
+}
+
+fn kept(layer: Layer, received: Received, claims: Vec<Claim>) -> Ready {
+    Ready {
+        index: layer.index,
+        name: layer.name,
+        finished: Finished { digest: received.digest().clone(), size: received.size(), compression: None },
+        blob: Some(NewBlob { received, media_type: layer.media_type, diff_id: None }),
+        tree: None,
+        diff_id: None,
+        claims,
+    }
+}
+
+impl Shared<'_> {
+    fn unpack_all(&self, queue: &Mutex<Receiver<Job>>, ready: &Sender<Ready>) {
+        let umask = PrivateUmask::enter();
+        loop {
+            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(job) = next else { return };
+            if self.stopped() {
+                continue;
+            }
+            match self.work(job, &umask) {
+                Ok(Some(done)) => ready.send(done).unwrap_or_default(),
+                Ok(None) => {}
+                Err(error) => self.fail(error),
+            }
+        }
+    }
+
+    /// `None` if the layer was given up because of a failure that is reported by another.
+    fn work(&self, job: Job, umask: &PrivateUmask) -> Result<Option<Ready>> {
+        let Job { layer, work, source, claims } = job;
+        let (reader, size, origin): (Box<dyn Read + Send>, _, _) = match source {
+            JobSource::Ingest { reader, received } => {
+                (Box::new(reader), layer.size, Origin::Ingest(received))
+            }
+            JobSource::Blob { file, digest, size } => {
+                (Box::new(file), Some(size), Origin::Blob(digest, size))
+            }
+        };
+        let counted = Counted { inner: reader, shared: self, index: layer.index, done: 0, total: size };
+        let directory = match work {
+            Work::Unpack | Work::Try => Some(self.session.tree_directory()?),
+            Work::Verify | Work::Keep => None,
+        };
+        let result = match &directory {
+            Some(directory) => {
+                layerstore_unpack::unpack(counted, size, &directory.diff(), self.options, umask)
+                    .map(|(unpacked, stream)| (Some(unpacked), stream))
+            }
+            None => {
+                layerstore_unpack::digest(counted, size, &self.options.limits).map(|stream| (None, stream))
+            }
+        };
+        if self.stopped() {
+            return Ok(None);
+        }
+        let result = result.map_err(|source| Error::Unpack { layer: layer.name.to_string(), source });
+        let blob = match origin {
+            Origin::Blob(digest, size) => Blob::Stored(digest, size),
+            Origin::Ingest(received) => {
+                // Damage of the content has its cause in the blob, if that is not what its digest says: wait
+                // for the verdict. A full disk is a failure of its own.
+                if let Err(Error::Unpack { source, .. }) = &result
+                    && !is_about_content(source)
+                {
+                    return result.map(|_| None);
+                }
+                match received.recv() {
+                    Ok(received) => Blob::Received(received),
+                    Err(_) => return Ok(None),
+                }
+            }
+        };
+        let (unpacked, stream) = match result {
+            Ok(done) => done,
+            Err(error) => match blob {
+                // Whatever it is, it is no layer; if an image says it is one, this comes up again.
+                Blob::Received(received) if work == Work::Try => {
+                    return Ok(Some(kept(layer, received, claims)));
+                }
+                _ => return Err(error),
+            },
+        };
+        if let Some(expected) = layer.diff_id.as_ref().filter(|expected| **expected != stream.diff_id) {
+            return Err(Error::DiffIdMismatch {
+                layer: layer.name.to_string(),
+                expected: expected.clone(),
+                actual: stream.diff_id,
+            });
+        }
+        self.report_losses(&layer, unpacked.as_ref());
+        let diff_id = stream.diff_id;
+        let tree = directory.zip(unpacked).map(|(directory, unpacked)| NewTree {
+            directory,
+            diff_id: diff_id.clone(),
+            usage: Usage {
+                bytes: unpacked.usage.bytes,
+                allocated: unpacked.usage.allocated,
+                inodes: unpacked.usage.inodes,
+            },
+            implied: unpacked.implied,
+        });
+        let (digest, size, blob, known) = match blob {
+            Blob::Received(received) => {
+                let (digest, size) = (received.digest().clone(), received.size());
+                let media_type = layer.media_type;
+                let blob = NewBlob { received, media_type, diff_id: Some(diff_id.clone()) };
+                (digest, size, Some(blob), None)
+            }
+            Blob::Stored(digest, size) => (digest.clone(), size, None, Some((digest, diff_id.clone()))),
+        };
+        Ok(Some(Ready {
+            index: layer.index,
+            name: layer.name,
+            finished: Finished { digest, size, compression: Some(stream.compression) },
+            blob,
+            tree,
+            diff_id: known,
+            claims,
+        }))
+    }
+
+    fn report_losses(&self, layer: &Layer, unpacked: Option<&layerstore_unpack::Unpacked>) {
+        let Some(lost) = unpacked.map(|unpacked| unpacked.lost) else { return };
+        for (count, what) in [
+            (lost.owners, "owners could not be set without privilege"),
+            (lost.xattrs, "extended attributes are not supported here"),
+            (lost.devices, "device nodes could not be made without privilege"),
+        ] {
+            if count > 0 {
+                (self.listener)(Event::Note(format!("layer {}: {count} {what}", layer.name)));
+            }
+        }
+    }
+
+    fn publish_all(&self, complete: &Receiver<Ready>) {
+        while let Ok(first) = complete.recv() {
+            let mut batch = vec![first];
+            batch.extend(complete.try_iter().take(MAX_BATCH - 1));
+            if self.stopped() {
+                continue;
+            }
+            if let Err(error) = self.publish(batch) {
+                self.fail(error);
+            }
+        }
+    }
+
+    fn publish(&self, batch: Vec<Ready>) -> Result<()> {
+        let mut publication = Publication::default();
+        let mut layers = Vec::with_capacity(batch.len());
+        for ready in batch {
+            publication.blobs.extend(ready.blob);
+            publication.trees.extend(ready.tree);
+            publication.diff_ids.extend(ready.diff_id);
+            layers.push((ready.index, ready.name, ready.finished, ready.claims));
+        }
+        let new = self.store.publish(self.session, publication)?;
+        self.results.lock().unwrap_or_else(PoisonError::into_inner).new.extend(new);
+        for (index, name, finished, claims) in layers {
+            drop(claims);
+            self.tell(index, &name, LayerState::Done { size: finished.size });
+            self.finish(index, finished);
+        }
+        Ok(())
+    }
+}
+
+/// Whether the layer is to blame, rather than the disk.
+fn is_about_content(error: &layerstore_unpack::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::InvalidInput | ErrorKind::Unsupported)
+}
+
+/// The blob of a layer that has been read to its end.
+enum Blob {
+    Received(Received),
+    Stored(Digest, u64),
+}
+
+enum Origin {
+    Ingest(Receiver<Received>),
+    Blob(Digest, u64),
+}
+
+/// Tells how far a layer is, and ends it when everything stops.
+struct Counted<'a> {
+    inner: Box<dyn Read + Send>,
+    shared: &'a Shared<'a>,
+    index: usize,
+    done: u64,
+    total: Option<u64>,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.shared.stopped() {
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "stopped"));
+        }
+        let count = self.inner.read(buffer)?;
+        self.done += count as u64;
+        (self.shared.listener)(Event::Progress { index: self.index, done: self.done, total: self.total });
+        Ok(count)
+    }
+}

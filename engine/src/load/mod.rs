@@ -1,0 +1,474 @@
+//! Loading images from an archive.
+
+mod contents;
+mod plan;
+mod stream;
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::thread;
+
+use layerstore_archive::Source as ArchiveSource;
+use layerstore_gc::Scope;
+use layerstore_oci::{Compression, Descriptor, DiffId, Digest, Manifest, Platform, Reference, media_type};
+use layerstore_store::{
+    Edge, EdgeKind, ImageCommit, Key, LOCAL, NewBlob, NewImage, Presence, Publication, Session,
+};
+
+use self::contents::{Contents, Spool};
+use self::plan::{Plan, PlannedImage, PlannedKind, Planner, Task};
+use crate::Layerstore;
+use crate::error::{Error, Result};
+use crate::event::{LayerName, Listener};
+use crate::layers::{self, Feeder, Finished, Layer, Work};
+
+/// Where an archive is.
+#[derive(Debug)]
+pub enum Source {
+    /// A file or directory.
+    Path(PathBuf),
+    /// An open file, pipe or directory, such as standard input.
+    File(File),
+}
+
+/// How to load.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// Take only this platform; without it all that the archive has are kept, and the one that this
+    /// machine runs is unpacked.
+    pub platform: Option<Platform>,
+    /// Whether to unpack.
+    pub unpack: bool,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { platform: None, unpack: true }
+    }
+}
+
+/// What was loaded.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LoadReport {
+    /// The archive's images, in its order.
+    pub images: Vec<LoadedImage>,
+}
+
+/// One image of an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadedImage {
+    /// Its names; none if the archive has none for it.
+    pub names: Vec<Reference>,
+    /// The image ID: digest of the config of the platform that was unpacked.
+    pub id: Digest,
+    /// The manifest or index that the names stand for.
+    pub target: Digest,
+    /// What a person should know.
+    pub notes: Vec<String>,
+}
+
+impl Layerstore {
+    /// Loads every image of an archive: a docker-archive, an OCI archive, or a directory that holds an
+    /// OCI layout; also compressed as a whole with gzip or zstd.
+    ///
+    /// The input is read once, from beginning to end where it is a stream. Success says that all images
+    /// are in the store, unpacked if asked for, and durable. After an error the store has nothing of
+    /// the archive that it did not have before.
+    pub fn load(&self, source: Source, options: &LoadOptions, listener: &Listener<'_>) -> Result<LoadReport> {
+        let file = match source {
+            Source::File(file) => file,
+            Source::Path(path) => {
+                File::open(&path).map_err(|source| Error::File { action: "open", path, source })?
+            }
+        };
+        self.store.forget_stale_mounts()?;
+        self.store.recover()?;
+        thread::scope(|scope| {
+            // What earlier commands left is unlinked beside the work.
+            scope.spawn(|| {
+                if let Err(error) = self.store.empty_trash() {
+                    tracing::warn!(%error, "the trash is not empty");
+                }
+            });
+            let mut new = Vec::new();
+            let result = self.load_file(file, options, listener, &mut new);
+            if result.is_err() && !new.is_empty() {
+                let scope = Scope::Only(new.into_iter().collect::<HashSet<_>>());
+                if let Err(error) = layerstore_gc::collect(&self.store, LOCAL, &[], &scope) {
+                    tracing::warn!(%error, "layers of the archive stay until the next collection");
+                }
+            }
+            result
+        })
+    }
+
+    fn load_file(
+        &self,
+        file: File,
+        options: &LoadOptions,
+        listener: &Listener<'_>,
+        new: &mut Vec<layerstore_store::Object>,
+    ) -> Result<LoadReport> {
+        let session = self.store.session(LOCAL)?;
+        let loader = Loader { engine: self, session, options, listener };
+        let report = match ArchiveSource::open(file)? {
+            ArchiveSource::Tar(tar) => loader.load(&tar, &HashSet::new(), 0, new),
+            ArchiveSource::Directory(directory) => loader.load(&directory, &HashSet::new(), 0, new),
+            ArchiveSource::Stream(stream) => {
+                let (members, received) = loader.spool(stream, new)?;
+                let quiet = received.values().map(|finished| finished.digest.clone()).collect();
+                let first = received.keys().max().map_or(0, |last| last + 1);
+                let spool = Spool { store: &self.store, members, received };
+                loader.load(&spool, &quiet, first, new)
+            }
+        };
+        drop(loader);
+        let report = report?;
+        self.store.settle()?;
+        Ok(report)
+    }
+}
+
+/// One load under way.
+struct Loader<'a> {
+    engine: &'a Layerstore,
+    session: Session,
+    options: &'a LoadOptions,
+    listener: &'a Listener<'a>,
+}
+
+impl Loader<'_> {
+    /// Loads what `contents` holds. Nothing is said of the blobs in `quiet`, which were reported already;
+    /// layers are counted from `first`.
+    fn load(
+        &self,
+        contents: &dyn Contents,
+        quiet: &HashSet<Digest>,
+        first: usize,
+        new: &mut Vec<layerstore_store::Object>,
+    ) -> Result<LoadReport> {
+        let store = &self.engine.store;
+        let mut planner = Planner {
+            store,
+            contents,
+            platform: self.options.platform.as_ref(),
+            unpack: self.options.unpack,
+            plan: Plan::default(),
+        };
+        for (number, image) in layerstore_archive::images(contents)?.iter().enumerate() {
+            planner.add(number, image)?;
+        }
+        let mut plan = planner.plan;
+        let (result, results) =
+            layers::run(store, &self.session, &self.engine.unpack, self.listener, |feeder| {
+                Feed { loader: self, contents, quiet, first, feeder }.all(&plan.tasks)
+            });
+        new.extend(results.new);
+        result?;
+        let finished = (0..plan.tasks.len())
+            .map(|number| results.finished.get(&(first + number)).cloned().ok_or(Error::Cancelled))
+            .collect::<Result<Vec<Finished>>>()?;
+        self.commit(&mut plan, &finished, new)
+    }
+
+    fn commit(
+        &self,
+        plan: &mut Plan,
+        finished: &[Finished],
+        new: &mut Vec<layerstore_store::Object>,
+    ) -> Result<LoadReport> {
+        let store = &self.engine.store;
+        let mut images = Vec::with_capacity(plan.images.len());
+        let mut made = std::collections::HashMap::new();
+        for image in std::mem::take(&mut plan.images) {
+            let layers: Vec<&Finished> =
+                image.layers.iter().filter_map(|number| finished.get(*number)).collect();
+            let manifest = match &image.kind {
+                PlannedKind::Oci(digest) => digest.clone(),
+                PlannedKind::Docker(number) => {
+                    let digest = self.make_manifest(plan, &image, &layers)?;
+                    made.insert(*number, digest.clone());
+                    digest
+                }
+            };
+            let blobs = layers.iter().map(|layer| layer.digest.clone());
+            images.push(NewImage {
+                manifest,
+                config: image.id,
+                platform: image
+                    .config
+                    .platform
+                    .map_or_else(|| "unknown/unknown".to_owned(), |p| p.to_string()),
+                created: image.config.created.as_deref().and_then(unix_seconds),
+                labels: image.config.config.labels.into_iter().collect(),
+                layers: blobs.zip(image.config.diff_ids).collect(),
+            });
+        }
+        self.publish_documents(plan, new)?;
+        let mut report = LoadReport::default();
+        let mut references = Vec::new();
+        for (number, reference) in std::mem::take(&mut plan.references).into_iter().enumerate() {
+            let target = reference.target.or_else(|| made.get(&number).cloned()).ok_or(Error::Cancelled)?;
+            if reference.names.is_empty() {
+                // Nothing else would keep it.
+                if !self.has_name(&target)? {
+                    references.push((target.to_string(), target.clone()));
+                }
+            }
+            references.extend(reference.names.iter().map(|name| (name.to_string(), target.clone())));
+            report.images.push(LoadedImage {
+                names: reference.names,
+                id: reference.id,
+                target,
+                notes: reference.notes,
+            });
+        }
+        let commit = ImageCommit { edges: std::mem::take(&mut plan.edges), images, references };
+        store.commit_images(&self.session, &commit)?;
+        Ok(report)
+    }
+
+    fn has_name(&self, target: &Digest) -> Result<bool> {
+        Ok(self.engine.store.references(LOCAL)?.iter().any(|row| row.target == *target))
+    }
+
+    /// A docker-archive has no manifest. The one made here is the same for the same layers.
+    fn make_manifest(&self, plan: &mut Plan, image: &PlannedImage, layers: &[&Finished]) -> Result<Digest> {
+        let config = plan.documents.iter().find(|document| document.digest == image.id);
+        let config_size = config.map_or(0, |document| document.bytes.len() as u64);
+        let mut descriptors = Vec::with_capacity(layers.len());
+        for layer in layers {
+            let compression = match layer.compression {
+                Some(compression) => compression,
+                None => self.compression_of(&layer.digest)?,
+            };
+            let media_type = match compression {
+                Compression::None => media_type::OCI_LAYER,
+                Compression::Gzip => media_type::OCI_LAYER_GZIP,
+                Compression::Zstd => media_type::OCI_LAYER_ZSTD,
+            };
+            descriptors.push(Descriptor::new(media_type, layer.digest.clone(), layer.size));
+        }
+        let manifest = Manifest {
+            media_type: media_type::OCI_MANIFEST.to_owned(),
+            config: Descriptor::new(media_type::OCI_CONFIG, image.id.clone(), config_size),
+            layers: descriptors,
+            annotations: std::collections::BTreeMap::new(),
+            subject: None,
+            artifact_type: None,
+        };
+        let bytes = manifest.to_bytes();
+        let digest = Digest::sha256_of(&bytes);
+        let mut edge = |child: &Digest, kind| {
+            plan.edges.push(Edge { parent: digest.clone(), child: child.clone(), kind });
+        };
+        edge(&image.id, EdgeKind::Config);
+        for layer in layers {
+            edge(&layer.digest, EdgeKind::Layer);
+        }
+        let media_type = media_type::OCI_MANIFEST.to_owned();
+        plan.documents.push(plan::StoredDocument { digest: digest.clone(), media_type, bytes });
+        Ok(digest)
+    }
+
+    fn compression_of(&self, digest: &Digest) -> Result<Compression> {
+        let mut first = Vec::new();
+        self.engine
+            .store
+            .open_blob(digest)?
+            .take(Compression::MAGIC_LEN as u64)
+            .read_to_end(&mut first)
+            .map_err(|source| Error::Read { what: digest.to_string(), source })?;
+        Ok(Compression::detect(&first))
+    }
+
+    /// Manifests, indexes and configs become blobs, all in one step.
+    fn publish_documents(&self, plan: &Plan, new: &mut Vec<layerstore_store::Object>) -> Result<()> {
+        let store = &self.engine.store;
+        let wanted: Vec<_> = plan.documents.iter().map(|document| (document.digest.clone(), None)).collect();
+        let present = store.lease_layers(&self.session, &wanted)?;
+        let mut publication = Publication::default();
+        for (document, presence) in plan.documents.iter().zip(present) {
+            if presence.blob.is_some() {
+                continue;
+            }
+            let mut ingest = self.session.ingest(document.digest.algorithm())?;
+            ingest.write(&document.bytes)?;
+            let received = ingest.finish(Some((&document.digest, document.bytes.len() as u64)))?;
+            let media_type = Some(document.media_type.clone());
+            publication.blobs.push(NewBlob { received, media_type, diff_id: None });
+        }
+        if !publication.blobs.is_empty() {
+            new.extend(store.publish(&self.session, publication)?);
+        }
+        Ok(())
+    }
+}
+
+fn unix_seconds(created: &str) -> Option<i64> {
+    created.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
+}
+
+/// The feeder's side of a load.
+struct Feed<'a, 'f> {
+    loader: &'a Loader<'a>,
+    contents: &'a dyn Contents,
+    quiet: &'a HashSet<Digest>,
+    first: usize,
+    feeder: &'a mut Feeder<'f>,
+}
+
+impl Feed<'_, '_> {
+    fn all(mut self, tasks: &[Task]) -> Result<()> {
+        let tasks: Vec<(Layer, &Task)> = tasks
+            .iter()
+            .enumerate()
+            .map(|(number, task)| Ok((self.layer(number, task)?, task)))
+            .collect::<Result<_>>()?;
+        let mut open = Vec::new();
+        for ((layer, task), presence) in tasks.iter().zip(self.presences(&tasks)?) {
+            if !self.settled(layer, task, presence.as_ref())? {
+                open.push((layer, *task));
+            }
+        }
+        let mut busy = Vec::new();
+        for (layer, task) in open {
+            match self.try_claims(layer, task)? {
+                Some(claims) => self.claimed(layer, task, claims)?,
+                None => {
+                    self.feeder.waiting(layer);
+                    busy.push((layer, task));
+                }
+            }
+        }
+        for (layer, task) in busy {
+            if self.feeder.stopped() {
+                return Err(Error::Cancelled);
+            }
+            let store = &self.loader.engine.store;
+            let claims = keys(layer, task).iter().map(|key| store.claim(key)).collect::<Result<_, _>>()?;
+            self.claimed(layer, task, claims)?;
+        }
+        Ok(())
+    }
+
+    fn layer(&self, number: usize, task: &Task) -> Result<Layer> {
+        let digest = match &task.descriptor {
+            Some(descriptor) => Some(descriptor.digest.clone()),
+            None => self.contents.stored(&task.member),
+        };
+        let name = match (&task.diff_id, &digest) {
+            // A docker-archive's layers are known by what they are uncompressed.
+            (Some(diff_id), None) => LayerName::Digest(diff_id.digest().clone()),
+            (_, Some(digest)) => LayerName::Digest(digest.clone()),
+            (None, None) => LayerName::Member(task.member.clone()),
+        };
+        Ok(Layer {
+            index: self.first + number,
+            name,
+            digest,
+            size: task.descriptor.as_ref().map(|descriptor| descriptor.size),
+            media_type: task.descriptor.as_ref().map(|descriptor| descriptor.media_type.clone()),
+            diff_id: task.diff_id.clone(),
+        })
+    }
+
+    /// What the store has of each layer; nothing where not even its digest is known.
+    fn presences(&self, tasks: &[(Layer, &Task)]) -> Result<Vec<Option<(Digest, Presence)>>> {
+        let store = &self.loader.engine.store;
+        let mut digests = Vec::with_capacity(tasks.len());
+        for (layer, _) in tasks {
+            let digest = match (&layer.digest, &layer.diff_id) {
+                (Some(digest), _) => Some(digest.clone()),
+                (None, Some(diff_id)) => store.blob_of_layer(diff_id)?,
+                (None, None) => None,
+            };
+            digests.push(digest);
+        }
+        let known: Vec<(Digest, Option<DiffId>)> = digests
+            .iter()
+            .zip(tasks)
+            .filter_map(|(digest, (layer, _))| Some((digest.clone()?, layer.diff_id.clone())))
+            .collect();
+        let mut found = store.lease_layers(&self.loader.session, &known)?.into_iter();
+        Ok(digests
+            .into_iter()
+            .map(|digest| digest.and_then(|digest| Some((digest, found.next()?))))
+            .collect())
+    }
+
+    /// Whether nothing is left to do for a layer.
+    fn settled(&self, layer: &Layer, task: &Task, presence: Option<&(Digest, Presence)>) -> Result<bool> {
+        let Some((digest, Presence { blob: Some(blob), tree })) = presence else { return Ok(false) };
+        if let (Some(expected), Some(actual)) = (&layer.diff_id, &blob.diff_id)
+            && expected != actual
+        {
+            return Err(Error::DiffIdMismatch {
+                layer: layer.name.to_string(),
+                expected: expected.clone(),
+                actual: actual.clone(),
+            });
+        }
+        if task.unpack && (tree.is_none() || blob.diff_id.is_none()) {
+            return Ok(false);
+        }
+        let finished = Finished { digest: digest.clone(), size: blob.size, compression: None };
+        self.feeder.already_exists(layer, finished, self.quiet.contains(digest));
+        Ok(true)
+    }
+
+    fn try_claims(&self, layer: &Layer, task: &Task) -> Result<Option<Vec<layerstore_store::Claim>>> {
+        let store = &self.loader.engine.store;
+        let mut claims = Vec::new();
+        for key in keys(layer, task) {
+            match store.try_claim(&key)? {
+                Some(claim) => claims.push(claim),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(claims))
+    }
+
+    /// Does what is left to do for a layer that nobody else is at.
+    fn claimed(&mut self, layer: &Layer, task: &Task, claims: Vec<layerstore_store::Claim>) -> Result<()> {
+        if self.feeder.stopped() {
+            return Err(Error::Cancelled);
+        }
+        let presence = self.presences(&[(layer.clone(), task)])?.pop().flatten();
+        if self.settled(layer, task, presence.as_ref())? {
+            return Ok(());
+        }
+        let (blob, tree) = match presence {
+            Some((digest, Presence { blob, tree })) => (blob.map(|blob| (digest, blob.size)), tree),
+            None => (None, None),
+        };
+        let work = match (task.unpack, tree) {
+            (false, _) => Work::Keep,
+            (true, Some(_)) => Work::Verify,
+            (true, None) => Work::Unpack,
+        };
+        if let Some((digest, size)) = blob {
+            return self.feeder.reuse(layer.clone(), work, claims, digest, size);
+        }
+        let Some(mut member) = self.contents.open(&task.member)? else {
+            return Err(match &layer.digest {
+                Some(digest) => Error::MissingBlob { what: "layer", digest: digest.clone() },
+                None => {
+                    let member = task.member.clone();
+                    layerstore_archive::Error::Missing { member, wanted_by: "manifest.json" }.into()
+                }
+            });
+        };
+        let mut layer = layer.clone();
+        layer.size.get_or_insert(member.size);
+        self.feeder.receive(layer, work, claims, &mut member.reader)
+    }
+}
+
+/// What has to be claimed for a layer, in the order in which it has to be.
+fn keys(layer: &Layer, task: &Task) -> Vec<Key> {
+    let tree = layer.diff_id.clone().filter(|_| task.unpack).map(Key::Layer);
+    tree.into_iter().chain(layer.digest.clone().map(Key::Blob)).collect()
+}

@@ -1,0 +1,386 @@
+//! What an archive's images consist of, and what has to be done for them.
+
+use std::collections::HashMap;
+
+use layerstore_archive::{ArchivedImage, Content, DockerImage};
+use layerstore_oci::media_type::{self, layout_path};
+use layerstore_oci::{
+    Descriptor, DiffId, Digest, Document, Hasher, ImageConfig, LayerKind, MAX_DOCUMENT_BYTES, Manifest,
+    Platform, Reference,
+};
+use layerstore_store::{Edge, EdgeKind, Store};
+
+use super::contents::Contents;
+use crate::error::{Error, Result};
+
+/// A layer, or another blob that an image names.
+#[derive(Debug, Clone)]
+pub(crate) struct Task {
+    /// Its descriptor, where the archive has one.
+    pub(crate) descriptor: Option<Descriptor>,
+    /// Its member in the archive.
+    pub(crate) member: String,
+    /// What the config says it is uncompressed.
+    pub(crate) diff_id: Option<DiffId>,
+    /// Whether a tree is wanted.
+    pub(crate) unpack: bool,
+}
+
+/// A small blob that has been read.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredDocument {
+    pub(crate) digest: Digest,
+    pub(crate) media_type: String,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// An image whose layers are among the tasks.
+#[derive(Debug, Clone)]
+pub(crate) struct PlannedImage {
+    pub(crate) id: Digest,
+    pub(crate) config: ImageConfig,
+    /// For each layer, lowest first, the number of its task.
+    pub(crate) layers: Vec<usize>,
+    pub(crate) kind: PlannedKind,
+}
+
+/// How an image is described.
+#[derive(Debug, Clone)]
+pub(crate) enum PlannedKind {
+    /// By this manifest.
+    Oci(Digest),
+    /// By no manifest: one is made when the layers' digests are known. The number counts the archive's images.
+    Docker(usize),
+}
+
+/// What one image of the archive will be known by.
+#[derive(Debug, Clone)]
+pub(crate) struct PlannedReference {
+    pub(crate) names: Vec<Reference>,
+    /// The manifest or index, unless the manifest is still to be made.
+    pub(crate) target: Option<Digest>,
+    /// The image ID that is reported: of the platform that was chosen, or the target of an artifact.
+    pub(crate) id: Digest,
+    pub(crate) notes: Vec<String>,
+}
+
+/// Everything that is to be done.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) documents: Vec<StoredDocument>,
+    pub(crate) images: Vec<PlannedImage>,
+    pub(crate) edges: Vec<Edge>,
+    pub(crate) references: Vec<PlannedReference>,
+    by_content: HashMap<(String, Option<DiffId>), usize>,
+    document_digests: std::collections::HashSet<Digest>,
+}
+
+/// Makes the plan.
+pub(crate) struct Planner<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) contents: &'a dyn Contents,
+    pub(crate) platform: Option<&'a Platform>,
+    pub(crate) unpack: bool,
+    pub(crate) plan: Plan,
+}
+
+/// A manifest that an index leads to.
+struct Leaf {
+    digest: Digest,
+    manifest: Manifest,
+    config: Option<(Digest, ImageConfig)>,
+    platform: Option<Platform>,
+}
+
+/// How deep indexes may be nested. Tools make two levels at most.
+const MAX_DEPTH: usize = 8;
+
+impl Planner<'_> {
+    pub(crate) fn add(&mut self, number: usize, image: &ArchivedImage) -> Result<()> {
+        let names = if image.names.is_empty() { &image.tags } else { &image.names };
+        let names = names.iter().map(|name| Ok(name.parse()?)).collect::<Result<Vec<Reference>>>()?;
+        match &image.content {
+            Content::Oci(descriptor) => self.add_oci(descriptor, names),
+            Content::Docker(docker) => self.add_docker(number, docker, names),
+        }
+    }
+
+    fn add_docker(&mut self, number: usize, image: &DockerImage, names: Vec<Reference>) -> Result<()> {
+        let bytes = self.contents.read_small(&image.config, MAX_DOCUMENT_BYTES)?.ok_or_else(|| {
+            layerstore_archive::Error::Missing { member: image.config.clone(), wanted_by: "manifest.json" }
+        })?;
+        let unusable =
+            |source| Error::Document { what: "image config", digest: image.config.clone(), source };
+        let config = ImageConfig::parse(&bytes).map_err(unusable)?;
+        if config.diff_ids.len() != image.layers.len() {
+            let (layers, diff_ids) = (image.layers.len(), config.diff_ids.len());
+            return Err(unusable(layerstore_oci::DocumentError::LayerCount { layers, diff_ids }));
+        }
+        if let Some(wanted) = self.platform {
+            self.check_platform(wanted, config.platform.as_ref())?;
+        }
+        let id = Digest::sha256_of(&bytes);
+        self.keep_document(id.clone(), media_type::OCI_CONFIG, bytes);
+        let layers = config
+            .diff_ids
+            .iter()
+            .zip(&image.layers)
+            .map(|(diff_id, member)| {
+                self.task(Task {
+                    descriptor: None,
+                    member: member.clone(),
+                    diff_id: Some(diff_id.clone()),
+                    unpack: self.unpack,
+                })
+            })
+            .collect();
+        self.plan.images.push(PlannedImage {
+            id: id.clone(),
+            config,
+            layers,
+            kind: PlannedKind::Docker(number),
+        });
+        self.plan.references.push(PlannedReference { names, target: None, id, notes: Vec::new() });
+        Ok(())
+    }
+
+    fn add_oci(&mut self, descriptor: &Descriptor, names: Vec<Reference>) -> Result<()> {
+        let known =
+            media_type::is_manifest(&descriptor.media_type) || media_type::is_index(&descriptor.media_type);
+        if !known && !descriptor.media_type.is_empty() {
+            return self.add_unknown(descriptor, names);
+        }
+        let mut leaves = Vec::new();
+        self.collect(descriptor, 0, &mut leaves)?;
+        let is_index = leaves.first().is_none_or(|leaf| leaf.digest != descriptor.digest);
+        let chosen = self.choose(&leaves, is_index)?;
+        let mut notes = Vec::new();
+        let mut id = descriptor.digest.clone();
+        for (number, leaf) in leaves.into_iter().enumerate() {
+            let is_chosen = chosen == Some(number);
+            if is_chosen && let Some((config, _)) = &leaf.config {
+                id = config.clone();
+            }
+            if is_chosen || self.platform.is_none() {
+                self.add_leaf(leaf, is_chosen && self.unpack, &mut notes)?;
+            }
+        }
+        let target = Some(descriptor.digest.clone());
+        self.plan.references.push(PlannedReference { names, target, id, notes });
+        Ok(())
+    }
+
+    /// Something that an archive names and that is neither a manifest nor an index.
+    fn add_unknown(&mut self, descriptor: &Descriptor, names: Vec<Reference>) -> Result<()> {
+        self.require(descriptor, "blob")?;
+        let member = layout_path(&descriptor.digest);
+        self.task(Task { descriptor: Some(descriptor.clone()), member, diff_id: None, unpack: false });
+        let note = format!(
+            "{} has the unknown media type `{}`: kept, not unpacked",
+            descriptor.digest,
+            descriptor.media_type.escape_debug()
+        );
+        self.plan.references.push(PlannedReference {
+            names,
+            target: Some(descriptor.digest.clone()),
+            id: descriptor.digest.clone(),
+            notes: vec![note],
+        });
+        Ok(())
+    }
+
+    /// Reads the manifest or index `descriptor` and all that is there below it.
+    fn collect(&mut self, descriptor: &Descriptor, depth: usize, leaves: &mut Vec<Leaf>) -> Result<()> {
+        if depth > MAX_DEPTH {
+            return Err(Error::TooDeep { digest: descriptor.digest.clone() });
+        }
+        let bytes = self
+            .document(descriptor, "manifest")?
+            .ok_or_else(|| Error::MissingBlob { what: "manifest", digest: descriptor.digest.clone() })?;
+        let hint = Some(descriptor.media_type.as_str()).filter(|hint| !hint.is_empty());
+        let document = Document::parse(&bytes, hint).map_err(|source| Error::Document {
+            what: "manifest or index",
+            digest: descriptor.digest.to_string(),
+            source,
+        })?;
+        let parent = descriptor.digest.clone();
+        self.keep_document(parent.clone(), document.media_type(), bytes);
+        match document {
+            Document::Index(index) => {
+                for child in &index.manifests {
+                    self.edge(&parent, &child.digest, EdgeKind::Manifest);
+                    // Archives may hold only some of the platforms.
+                    if self.has(&child.digest)? {
+                        self.collect(child, depth + 1, leaves)?;
+                    }
+                }
+            }
+            Document::Manifest(manifest) => {
+                let config = self.config(&manifest)?;
+                let platform = config
+                    .as_ref()
+                    .and_then(|(_, config)| config.platform.clone())
+                    .or_else(|| descriptor.platform.clone());
+                leaves.push(Leaf { digest: parent, manifest, config, platform });
+            }
+        }
+        Ok(())
+    }
+
+    /// The config of an image; `None` for a manifest that is none.
+    fn config(&mut self, manifest: &Manifest) -> Result<Option<(Digest, ImageConfig)>> {
+        if !media_type::is_config(&manifest.config.media_type) {
+            return Ok(None);
+        }
+        let digest = manifest.config.digest.clone();
+        let bytes = self
+            .document(&manifest.config, "image config")?
+            .ok_or_else(|| Error::MissingBlob { what: "image config", digest: digest.clone() })?;
+        let config = ImageConfig::parse(&bytes)
+            .and_then(|config| config.check_layers(manifest).map(|()| config))
+            .map_err(|source| Error::Document { what: "image config", digest: digest.to_string(), source })?;
+        self.keep_document(digest.clone(), &manifest.config.media_type, bytes);
+        Ok(Some((digest, config)))
+    }
+
+    /// Which of the images is unpacked and reported.
+    fn choose(&self, leaves: &[Leaf], is_index: bool) -> Result<Option<usize>> {
+        let images: Vec<usize> =
+            (0..leaves.len()).filter(|number| leaves[*number].config.is_some()).collect();
+        if images.is_empty() {
+            return Ok((!leaves.is_empty() && !is_index).then_some(0));
+        }
+        let platforms = || images.iter().map(|number| leaves[*number].platform.as_ref());
+        let wanted = match self.platform {
+            Some(wanted) => wanted.clone(),
+            // A single image is taken as it is, as Docker does.
+            None if !is_index => return Ok(images.first().copied()),
+            None => Platform::host(),
+        };
+        match wanted.select(platforms()) {
+            Some(number) => Ok(images.get(number).copied()),
+            None => Err(Error::NoPlatform { wanted, present: platforms().flatten().cloned().collect() }),
+        }
+    }
+
+    fn check_platform(&self, wanted: &Platform, present: Option<&Platform>) -> Result<()> {
+        if wanted.select([present]).is_some() {
+            return Ok(());
+        }
+        Err(Error::NoPlatform { wanted: wanted.clone(), present: present.into_iter().cloned().collect() })
+    }
+
+    fn add_leaf(&mut self, leaf: Leaf, unpack: bool, notes: &mut Vec<String>) -> Result<()> {
+        let Leaf { digest, manifest, config, .. } = leaf;
+        self.edge(&digest, &manifest.config.digest, EdgeKind::Config);
+        if let Some(subject) = &manifest.subject {
+            self.edge(&digest, &subject.digest, EdgeKind::Subject);
+        }
+        let unknown =
+            manifest.layers.iter().find(|layer| LayerKind::of(&layer.media_type) == LayerKind::Unknown);
+        let image = config.filter(|_| {
+            if let Some(layer) = unknown {
+                notes.push(format!(
+                    "layer {} has the unknown media type `{}`: the image is kept, not unpacked",
+                    layer.digest,
+                    layer.media_type.escape_debug()
+                ));
+            }
+            unknown.is_none()
+        });
+        let Some((id, config)) = image else {
+            let config =
+                (!self.plan.document_digests.contains(&manifest.config.digest)).then_some(&manifest.config);
+            if config.is_some() && unpack {
+                notes.push(format!("{digest} is not a container image: kept, not unpacked"));
+            }
+            for descriptor in config.into_iter().chain(&manifest.layers) {
+                if descriptor.digest != manifest.config.digest {
+                    self.edge(&digest, &descriptor.digest, EdgeKind::Layer);
+                }
+                self.require(descriptor, "blob")?;
+                let member = layout_path(&descriptor.digest);
+                self.task(Task {
+                    descriptor: Some(descriptor.clone()),
+                    member,
+                    diff_id: None,
+                    unpack: false,
+                });
+            }
+            return Ok(());
+        };
+        let mut layers = Vec::with_capacity(manifest.layers.len());
+        for (descriptor, diff_id) in manifest.layers.iter().zip(&config.diff_ids) {
+            self.edge(&digest, &descriptor.digest, EdgeKind::Layer);
+            self.require(descriptor, "layer")?;
+            layers.push(self.task(Task {
+                descriptor: Some(descriptor.clone()),
+                member: layout_path(&descriptor.digest),
+                diff_id: Some(diff_id.clone()),
+                unpack,
+            }));
+        }
+        self.plan.images.push(PlannedImage { id, config, layers, kind: PlannedKind::Oci(digest) });
+        Ok(())
+    }
+
+    fn edge(&mut self, parent: &Digest, child: &Digest, kind: EdgeKind) {
+        self.plan.edges.push(Edge { parent: parent.clone(), child: child.clone(), kind });
+    }
+
+    /// Adds a task, or finds the one for the same content.
+    fn task(&mut self, task: Task) -> usize {
+        let content = match &task.descriptor {
+            Some(descriptor) => descriptor.digest.to_string(),
+            None => task.member.clone(),
+        };
+        let next = self.plan.tasks.len();
+        let number = *self.plan.by_content.entry((content, task.diff_id.clone())).or_insert(next);
+        if number == next {
+            self.plan.tasks.push(task);
+        } else if let Some(existing) = self.plan.tasks.get_mut(number) {
+            existing.unpack |= task.unpack;
+        }
+        number
+    }
+
+    fn keep_document(&mut self, digest: Digest, media_type: &str, bytes: Vec<u8>) {
+        if self.plan.document_digests.insert(digest.clone()) {
+            self.plan.documents.push(StoredDocument { digest, media_type: media_type.to_owned(), bytes });
+        }
+    }
+
+    /// Whether a blob is in the archive or in the store.
+    fn has(&self, digest: &Digest) -> Result<bool> {
+        Ok(self.contents.resolve(&layout_path(digest))?.is_some() || self.store.blob(digest)?.is_some())
+    }
+
+    fn require(&self, descriptor: &Descriptor, what: &'static str) -> Result<()> {
+        if self.has(&descriptor.digest)? {
+            Ok(())
+        } else {
+            Err(Error::MissingBlob { what, digest: descriptor.digest.clone() })
+        }
+    }
+
+    /// A document, verified; from the store if the archive left it out.
+    fn document(&self, descriptor: &Descriptor, what: &'static str) -> Result<Option<Vec<u8>>> {
+        let member = layout_path(&descriptor.digest);
+        let bytes = match self.contents.read_small(&member, MAX_DOCUMENT_BYTES)? {
+            Some(bytes) => bytes,
+            None if self.store.blob(&descriptor.digest)?.is_some() => {
+                return Ok(Some(self.store.read_blob(&descriptor.digest, MAX_DOCUMENT_BYTES)?));
+            }
+            None => return Ok(None),
+        };
+        let mut hasher = Hasher::new(descriptor.digest.algorithm());
+        hasher.update(&bytes);
+        let actual = hasher.finish();
+        if actual == descriptor.digest {
+            Ok(Some(bytes))
+        } else {
+            Err(Error::DocumentMismatch { what, digest: descriptor.digest.clone(), actual })
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Mounting images, and making sure that their trees are there.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use layerstore_oci::DiffId;
+use layerstore_store::{ImageCommit, ImageInfo, Key, LOCAL, LayerRow, MountApi, MountRow, NewImage, TreeId};
+
+use crate::Layerstore;
+use crate::error::{Error, Result};
+use crate::event::{LayerName, Listener};
+use crate::layers::{self, Layer, Work};
+use crate::names::Found;
+
+/// A mounted image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mounted {
+    /// Where.
+    pub target: PathBuf,
+    /// The image ID.
+    pub id: Option<layerstore_oci::Digest>,
+}
+
+impl Layerstore {
+    /// Mounts an image read-only, at `directory` or at a directory of the store's own, and returns where.
+    ///
+    /// Layers that are not unpacked, or whose trees did not survive a power cut, are unpacked first. An
+    /// image that is mounted at the store's own directory already stays there.
+    pub fn mount(&self, name: &str, directory: Option<&Path>, listener: &Listener<'_>) -> Result<PathBuf> {
+        self.store.forget_stale_mounts()?;
+        let found = self.find(name)?;
+        let image = unpackable(name, &found)?;
+        let trees = self.unpacked(image, listener)?;
+        let target = self.store.mount_image(&image.manifest, &trees, directory, MountApi::Newest)?;
+        self.store.settle()?;
+        Ok(target)
+    }
+
+    /// Unmounts `target`: a directory where an image is mounted, or an image, which is then unmounted
+    /// everywhere. Returns the directories.
+    pub fn unmount(&self, target: &str) -> Result<Vec<PathBuf>> {
+        let mounts = self.store.live_mounts()?;
+        let path = Path::new(target).canonicalize().ok();
+        let at_path: Vec<&MountRow> =
+            mounts.iter().filter(|row| Some(&row.target) == path.as_ref()).collect();
+        let rows = if at_path.is_empty() && !target.starts_with(['/', '.']) {
+            let found = self.find(target)?;
+            let manifest = found.image.map(|image| image.manifest);
+            mounts.iter().filter(|row| Some(&row.manifest) == manifest.as_ref()).collect()
+        } else {
+            at_path
+        };
+        if rows.is_empty() {
+            return Err(Error::NotMounted { name: target.to_owned() });
+        }
+        for row in &rows {
+            self.store.unmount_image(row)?;
+        }
+        Ok(rows.into_iter().map(|row| row.target.clone()).collect())
+    }
+
+    /// What is mounted.
+    pub fn mounted(&self) -> Result<Vec<Mounted>> {
+        let images = self.store.images(LOCAL)?;
+        let mounts = self.store.live_mounts()?;
+        Ok(mounts
+            .into_iter()
+            .map(|row| {
+                let image = images.iter().filter_map(|row| row.image.as_ref());
+                let id = image.filter(|i| i.manifest == row.manifest).map(|i| i.config.clone()).next();
+                Mounted { target: row.target, id }
+            })
+            .collect())
+    }
+
+    /// The image's trees, topmost first, after unpacking what is missing.
+    pub(crate) fn unpacked(&self, image: &ImageInfo, listener: &Listener<'_>) -> Result<Vec<TreeId>> {
+        let layers = self.store.layers(&image.manifest)?;
+        if layers.iter().all(|layer| self.is_usable(layer)) {
+            return Ok(stack(&layers));
+        }
+        self.unpack_missing(image, &layers, listener)?;
+        Ok(stack(&self.store.layers(&image.manifest)?))
+    }
+
+    fn is_usable(&self, layer: &LayerRow) -> bool {
+        layer.tree.as_ref().is_some_and(|tree| tree.trusted && self.store.layout().diff(&tree.id).is_dir())
+    }
+
+    fn unpack_missing(&self, image: &ImageInfo, layers: &[LayerRow], listener: &Listener<'_>) -> Result<()> {
+        self.store.recover()?;
+        let session = self.store.session(LOCAL)?;
+        let (result, _) = layers::run(&self.store, &session, &self.unpack, listener, |feeder| {
+            let mut seen = HashSet::new();
+            for (index, row) in layers.iter().enumerate() {
+                if !seen.insert(&row.diff_id) {
+                    continue;
+                }
+                let claim = self.store.claim(&Key::Layer(row.diff_id.clone()))?;
+                let wanted = [(row.blob.clone(), Some(row.diff_id.clone()))];
+                let presence = self.store.lease_layers(&session, &wanted)?.pop();
+                if presence.as_ref().is_some_and(|presence| presence.tree.is_some()) {
+                    continue;
+                }
+                let size = presence.and_then(|presence| presence.blob).map(|blob| blob.size);
+                let missing = || layerstore_store::Error::NoBlob { digest: row.blob.clone() };
+                let layer = Layer {
+                    index,
+                    name: LayerName::Digest(row.blob.clone()),
+                    digest: Some(row.blob.clone()),
+                    size,
+                    media_type: None,
+                    diff_id: Some(row.diff_id.clone()),
+                };
+                let size = size.ok_or_else(missing)?;
+                feeder.reuse(layer, Work::Unpack, vec![claim], row.blob.clone(), size)?;
+            }
+            Ok(())
+        });
+        result?;
+        let layers = layers.iter().map(|row| (row.blob.clone(), row.diff_id.clone())).collect();
+        let image = NewImage {
+            manifest: image.manifest.clone(),
+            config: image.config.clone(),
+            platform: image.platform.clone(),
+            created: image.created,
+            labels: Vec::new(),
+            layers,
+        };
+        self.store.commit_images(&session, &ImageCommit { images: vec![image], ..ImageCommit::default() })?;
+        Ok(())
+    }
+}
+
+/// Of a layer that comes several times only the topmost counts: the kernel refuses to stack a directory
+/// twice, and what a lower copy says is said again above it.
+fn stack(layers: &[LayerRow]) -> Vec<TreeId> {
+    let mut seen: HashSet<&DiffId> = HashSet::new();
+    let topmost = layers.iter().rev().filter(|layer| seen.insert(&layer.diff_id));
+    topmost.filter_map(|layer| layer.tree.as_ref().map(|tree| tree.id.clone())).collect()
+}
+
+pub(crate) fn unpackable<'a>(name: &str, found: &'a Found) -> Result<&'a ImageInfo> {
+    found.image.as_ref().ok_or_else(|| Error::NotUnpackable {
+        name: name.to_owned(),
+        reason: "it is an artifact, not an image with layers".to_owned(),
+    })
+}

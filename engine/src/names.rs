@@ -1,0 +1,119 @@
+//! From what a person types to an image.
+
+use layerstore_oci::{Digest, Platform, Reference};
+use layerstore_store::{ImageInfo, ImageRow, LOCAL};
+
+use crate::Layerstore;
+use crate::error::{Error, Result};
+
+/// The shortest prefix of an image ID that is taken for one.
+const MIN_PREFIX: usize = 4;
+
+/// An image that was found.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    /// The name's target: a manifest or index.
+    pub(crate) target: Digest,
+    /// All names with this target.
+    pub(crate) names: Vec<String>,
+    /// The name by which it was found, if not by an ID.
+    pub(crate) by_name: Option<String>,
+    /// The image, of the platform that suits this machine best; `None` for an artifact.
+    pub(crate) image: Option<ImageInfo>,
+    /// When the name by which it was found got its target.
+    pub(crate) updated_at: i64,
+}
+
+impl Found {
+    /// The image ID, or the target of an artifact.
+    pub(crate) fn id(&self) -> &Digest {
+        self.image.as_ref().map_or(&self.target, |image| &image.config)
+    }
+}
+
+impl Layerstore {
+    /// Finds an image by name, by name and digest, by ID, or by a prefix of an ID.
+    pub(crate) fn find(&self, name: &str) -> Result<Found> {
+        let rows = self.store.images(LOCAL)?;
+        let reference: Result<Reference, _> = name.parse();
+        if let Ok(reference) = &reference
+            && let Some(row) = by_reference(&rows, reference)
+        {
+            return Ok(found(&rows, row, true));
+        }
+        if let Some(row) = by_id(&rows, name)? {
+            return Ok(found(&rows, row, false));
+        }
+        match reference {
+            Err(error) if !is_hex(name.strip_prefix("sha256:").unwrap_or(name)) => Err(error.into()),
+            _ => Err(Error::NoImage { name: name.to_owned() }),
+        }
+    }
+}
+
+fn by_reference<'a>(rows: &'a [ImageRow], reference: &Reference) -> Option<&'a ImageRow> {
+    let exact = reference.to_string();
+    rows.iter().find(|row| row.name == exact).or_else(|| {
+        let digest = reference.digest()?;
+        let repository = reference.repository();
+        let tag = reference.tag();
+        rows.iter().find(|row| {
+            let has_digest =
+                row.target == *digest || row.image.as_ref().is_some_and(|i| i.manifest == *digest);
+            has_digest
+                && row.name.parse::<Reference>().is_ok_and(|named| {
+                    named.repository() == repository && (tag.is_none() || tag == named.tag())
+                })
+        })
+    })
+}
+
+/// Digests are compared by their hexadecimal part; all that can name an image count.
+fn by_id<'a>(rows: &'a [ImageRow], text: &str) -> Result<Option<&'a ImageRow>> {
+    let prefix = text.strip_prefix("sha256:").unwrap_or(text);
+    if prefix.len() < MIN_PREFIX || !is_hex(prefix) {
+        return Ok(None);
+    }
+    let mut matches: Vec<&ImageRow> = rows
+        .iter()
+        .filter(|row| {
+            let image = row.image.iter().flat_map(|image| [&image.config, &image.manifest]);
+            image.chain([&row.target]).any(|digest| digest.hex().starts_with(prefix))
+        })
+        .collect();
+    let id = |row: &ImageRow| row.image.as_ref().map_or(row.target.clone(), |image| image.config.clone());
+    let mut ids: Vec<Digest> = matches.iter().map(|row| id(row)).collect();
+    ids.sort();
+    ids.dedup();
+    // Platforms of one index have IDs of their own, but one name.
+    matches.dedup_by(|a, b| a.target == b.target);
+    if ids.len() > 1 && matches.len() > 1 {
+        return Err(Error::Ambiguous { prefix: text.to_owned(), images: ids });
+    }
+    Ok(matches.first().copied())
+}
+
+fn is_hex(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+fn found(rows: &[ImageRow], row: &ImageRow, by_name: bool) -> Found {
+    let mut names: Vec<String> =
+        rows.iter().filter(|other| other.target == row.target).map(|other| other.name.clone()).collect();
+    names.dedup();
+    Found {
+        target: row.target.clone(),
+        names,
+        by_name: by_name.then(|| row.name.clone()),
+        image: best(rows.iter().filter(|other| other.name == row.name)).cloned(),
+        updated_at: row.updated_at,
+    }
+}
+
+/// Of the images of one name the one for this machine, else the first.
+pub(crate) fn best<'a>(rows: impl Iterator<Item = &'a ImageRow>) -> Option<&'a ImageInfo> {
+    let images: Vec<&ImageInfo> = rows.filter_map(|row| row.image.as_ref()).collect();
+    let platforms: Vec<Option<Platform>> = images.iter().map(|image| image.platform.parse().ok()).collect();
+    let chosen = Platform::host().select(platforms.iter().map(Option::as_ref)).unwrap_or(0);
+    images.get(chosen).copied()
+}

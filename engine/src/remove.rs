@@ -1,0 +1,165 @@
+//! Naming and removing images.
+
+use std::collections::HashSet;
+
+use layerstore_gc::Scope;
+use layerstore_oci::{Digest, Reference};
+use layerstore_store::{LOCAL, Node, Object};
+
+use crate::Layerstore;
+use crate::error::{Error, Result};
+use crate::names::Found;
+
+/// What removing an image did, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removed {
+    /// A name is gone.
+    Untagged(Reference),
+    /// A name by digest is gone with the last name of its repository.
+    UntaggedDigest(String),
+    /// An image, or one of its snapshots (by chain ID, topmost first), is gone.
+    Deleted(Digest),
+}
+
+/// What a collection took away.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Collected {
+    /// Each object and its bytes.
+    pub objects: Vec<CollectedObject>,
+    /// Sessions of killed commands whose files were discarded.
+    pub dead_sessions: usize,
+    /// Files without a row that were discarded.
+    pub unrecorded: usize,
+}
+
+/// An object that went, or would go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectedObject {
+    /// `blob`, `tree` or `snapshot`.
+    pub kind: &'static str,
+    /// Its digest, ID or key.
+    pub name: String,
+    /// Bytes that it takes.
+    pub bytes: u64,
+}
+
+impl Layerstore {
+    /// Gives the image `source` one more name. Whatever had that name loses it, and stays without a
+    /// name if it has no other.
+    pub fn tag(&self, source: &str, target: &Reference) -> Result<()> {
+        let found = self.find(source)?;
+        self.store.set_reference(LOCAL, &target.to_string(), &found.target)?;
+        Ok(())
+    }
+
+    /// Removes a name, and with the last name the image and what only it uses.
+    ///
+    /// An ID stands for all names of the image; if they are in several repositories, `force` is
+    /// needed, as in Docker. A mounted image keeps its last name, unless `force` is given: then its
+    /// files go when it is unmounted and collected.
+    pub fn remove(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
+        self.store.forget_stale_mounts()?;
+        let found = self.find(name)?;
+        let untag = match &found.by_name {
+            Some(name) => vec![name.clone()],
+            None => {
+                let repositories: HashSet<String> = found
+                    .names
+                    .iter()
+                    .filter_map(|name| name.parse::<Reference>().ok())
+                    .map(|name| name.repository().to_owned())
+                    .collect();
+                if repositories.len() > 1 && !force {
+                    let names = found.names.iter().map(|name| familiar(name)).collect();
+                    return Err(Error::SeveralNames { id: found.id().short().to_owned(), names });
+                }
+                found.names.clone()
+            }
+        };
+        let last = untag.len() == found.names.len();
+        if last && !force {
+            self.refuse_if_mounted(name, &found)?;
+        }
+        let scope = if last {
+            Scope::Below(HashSet::from([Object::Blob(found.target.clone())]))
+        } else {
+            Scope::Only(HashSet::new())
+        };
+        let forgotten = layerstore_gc::collect(&self.store, LOCAL, &untag, &scope)?;
+        Ok(report(&found, &untag, &forgotten.nodes))
+    }
+
+    fn refuse_if_mounted(&self, name: &str, found: &Found) -> Result<()> {
+        let Some(image) = &found.image else { return Ok(()) };
+        match self.store.live_mounts()?.into_iter().find(|mount| mount.manifest == image.manifest) {
+            Some(mount) => Err(Error::Mounted { name: name.to_owned(), target: mount.target }),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes away everything that no name, mount or running command keeps, what killed commands left,
+    /// and the trash. With `dry_run` only tells what nothing keeps.
+    pub fn collect(&self, dry_run: bool) -> Result<Collected> {
+        if dry_run {
+            let nodes = layerstore_gc::dry_run(&self.store, &Scope::Everything)?;
+            return Ok(Collected { objects: collected(&nodes), ..Collected::default() });
+        }
+        self.store.forget_stale_mounts()?;
+        let recovered = self.store.recover()?;
+        let forgotten = layerstore_gc::collect(&self.store, LOCAL, &[], &Scope::Everything)?;
+        self.store.empty_trash()?;
+        self.store.settle_older_than(0)?;
+        Ok(Collected {
+            objects: collected(&forgotten.nodes),
+            dead_sessions: recovered.sessions,
+            unrecorded: recovered.unrecorded,
+        })
+    }
+}
+
+fn collected(nodes: &[Node]) -> Vec<CollectedObject> {
+    nodes
+        .iter()
+        .map(|node| {
+            let (kind, name) = match &node.object {
+                Object::Blob(digest) => ("blob", digest.to_string()),
+                Object::Tree(id) => ("tree", id.to_string()),
+                Object::Snapshot { key, .. } => ("snapshot", key.clone()),
+            };
+            CollectedObject { kind, name, bytes: node.bytes }
+        })
+        .collect()
+}
+
+fn report(found: &Found, untagged: &[String], nodes: &[Node]) -> Vec<Removed> {
+    let mut removed = Vec::new();
+    for name in untagged {
+        let Ok(reference) = name.parse::<Reference>() else { continue };
+        let repository = reference.familiar_repository().to_owned();
+        removed.push(Removed::Untagged(reference));
+        let still_there = found.names.iter().any(|other| {
+            !untagged.contains(other)
+                && other.parse::<Reference>().is_ok_and(|other| other.familiar_repository() == repository)
+        });
+        let by_digest = Removed::UntaggedDigest(format!("{repository}@{}", found.target));
+        if !still_there && !removed.contains(&by_digest) {
+            removed.push(by_digest);
+        }
+    }
+    let is_gone = |digest: &Digest| {
+        nodes.iter().any(|node| matches!(&node.object, Object::Blob(blob) if blob == digest))
+    };
+    if is_gone(found.id()) {
+        removed.push(Removed::Deleted(found.id().clone()));
+    }
+    let chains = nodes.iter().filter_map(|node| match &node.object {
+        Object::Snapshot { key, .. } => key.parse().ok(),
+        _ => None,
+    });
+    removed.extend(chains.map(Removed::Deleted));
+    removed
+}
+
+fn familiar(name: &str) -> String {
+    name.parse::<Reference>().map_or_else(|_| name.to_owned(), |reference| reference.familiar())
+}

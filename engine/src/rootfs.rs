@@ -1,0 +1,369 @@
+//! Looking inside an image without mounting it: the merged view of its trees, as overlayfs makes it.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use layerstore_unpack::OverlayXattr;
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fgetxattr, fstat, openat, openat2,
+    readlinkat, statat,
+};
+use rustix::io::Errno;
+
+use crate::Layerstore;
+use crate::error::{Error, Result};
+use crate::event::Listener;
+use crate::mount::unpackable;
+
+/// Type of a file in an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FileKind {
+    /// A regular file.
+    Regular,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+    /// A named pipe.
+    Fifo,
+    /// A socket, or something unknown.
+    Other,
+}
+
+/// A file in an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileEntry {
+    /// Its path below the directory that was listed; empty for the file that was asked for itself.
+    pub path: Vec<u8>,
+    /// Its type.
+    pub kind: FileKind,
+    /// Permission bits with set-user-ID, set-group-ID and sticky.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Names that the file has in its layer.
+    pub links: u64,
+    /// Bytes, for a regular file; the length of the target, for a link.
+    pub size: u64,
+    /// Last modification: seconds since 1970 and nanoseconds.
+    pub modified: (i64, u32),
+    /// Major and minor number of a device.
+    pub device: (u32, u32),
+    /// Target of a symbolic link.
+    pub link: Option<Vec<u8>>,
+}
+
+/// How to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ListOptions {
+    /// All that is below, not only the directory's own entries.
+    pub recursive: bool,
+    /// The file itself, even if it is a directory.
+    pub itself: bool,
+}
+
+impl Layerstore {
+    /// Lists a directory of an image by name, or a single file. Symbolic links on the way are followed inside the
+    /// image, a link at the end is not.
+    pub fn list(
+        &self,
+        image: &str,
+        path: &[u8],
+        options: ListOptions,
+        listener: &Listener<'_>,
+    ) -> Result<Vec<FileEntry>> {
+        let rootfs = self.rootfs(image, listener)?;
+        // `ls link/` and `ls directory` list what is in it; `ls link` shows the link.
+        let follow = path.is_empty() || path.ends_with(b"/");
+        let place = rootfs.resolve(path, follow)?;
+        if place.kind != FileType::Directory || options.itself {
+            return Ok(vec![rootfs.entry(&place, Vec::new())?]);
+        }
+        let mut entries = Vec::new();
+        rootfs.list(&place, &[], options.recursive, &mut entries)?;
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(entries)
+    }
+
+    /// Opens a regular file of an image. Symbolic links are followed inside the image.
+    pub fn open_file(&self, image: &str, path: &[u8], listener: &Listener<'_>) -> Result<File> {
+        let rootfs = self.rootfs(image, listener)?;
+        let place = rootfs.resolve(path, true)?;
+        let what = match place.kind {
+            FileType::RegularFile => {
+                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                return Ok(rootfs.open(place.top(), &place.path, flags)?.into());
+            }
+            FileType::Directory => "a directory",
+            _ => "not a regular file",
+        };
+        Err(Error::WrongType { image: image.to_owned(), path: lossy(path), what })
+    }
+
+    fn rootfs(&self, name: &str, listener: &Listener<'_>) -> Result<Rootfs> {
+        let found = self.find(name)?;
+        let trees = self.unpacked(unpackable(name, &found)?, listener)?;
+        let layers = trees
+            .iter()
+            .map(|id| {
+                let path = self.store.layout().diff(id);
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                openat(CWD, &path, flags, Mode::empty()).map_err(|errno| failed("open", &path, errno))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Rootfs { image: name.to_owned(), layers, overlay: self.unpack.overlay })
+    }
+}
+
+/// The trees of an image, topmost first.
+struct Rootfs {
+    image: String,
+    layers: Vec<OwnedFd>,
+    overlay: OverlayXattr,
+}
+
+/// A file in the merged view.
+#[derive(Debug, Clone)]
+struct Place {
+    /// Components from the root, free of symbolic links.
+    path: Vec<Vec<u8>>,
+    kind: FileType,
+    /// The layers that have it: one for a file, all that are merged for a directory, topmost first.
+    layers: Vec<usize>,
+}
+
+impl Place {
+    fn top(&self) -> usize {
+        self.layers.first().copied().unwrap_or(0)
+    }
+}
+
+/// As many symbolic links as the kernel follows in one path.
+const MAX_LINKS: usize = 40;
+
+impl Rootfs {
+    fn root(&self) -> Place {
+        Place { path: Vec::new(), kind: FileType::Directory, layers: (0..self.layers.len()).collect() }
+    }
+
+    fn resolve(&self, path: &[u8], follow: bool) -> Result<Place> {
+        let no_path = || Error::NoPath { image: self.image.clone(), path: lossy(path) };
+        let mut ahead: Vec<Vec<u8>> = components(path).rev().map(<[u8]>::to_vec).collect();
+        let mut way = vec![self.root()];
+        let mut links = 0;
+        while let Some(name) = ahead.pop() {
+            if name == b".." {
+                if way.len() > 1 {
+                    way.pop();
+                }
+                continue;
+            }
+            let here = way.last().ok_or_else(no_path)?;
+            if here.kind != FileType::Directory {
+                return Err(no_path());
+            }
+            let next = self.step(here, &name)?.ok_or_else(no_path)?;
+            if next.kind == FileType::Symlink && (follow || !ahead.is_empty()) {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Err(no_path());
+                }
+                let target = self.target(&next)?;
+                if target.starts_with(b"/") {
+                    way.truncate(1);
+                }
+                ahead.extend(components(&target).rev().map(<[u8]>::to_vec));
+            } else {
+                way.push(next);
+            }
+        }
+        way.pop().ok_or_else(no_path)
+    }
+
+    /// The entry `name` of a directory, merged.
+    fn step(&self, directory: &Place, name: &[u8]) -> Result<Option<Place>> {
+        let mut path = directory.path.clone();
+        path.push(name.to_vec());
+        let mut found: Option<Place> = None;
+        if self.layers.is_empty() {
+            return Ok(None);
+        }
+        for &layer in &directory.layers {
+            let stat = match self.stat(layer, &path)? {
+                Some(stat) => stat,
+                None => continue,
+            };
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            if is_whiteout(kind, &stat) {
+                break;
+            }
+            match &mut found {
+                None => found = Some(Place { path: path.clone(), kind, layers: vec![layer] }),
+                // A file below a directory ends what is merged.
+                Some(_) if kind != FileType::Directory => break,
+                Some(place) => place.layers.push(layer),
+            }
+            if kind != FileType::Directory || self.is_opaque(layer, &path)? {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    fn list(
+        &self,
+        place: &Place,
+        prefix: &[u8],
+        recursive: bool,
+        entries: &mut Vec<FileEntry>,
+    ) -> Result<()> {
+        // Whether a name is shown; the topmost layer that has it decides.
+        let mut names: HashMap<Vec<u8>, bool> = HashMap::new();
+        for &layer in &place.layers {
+            let directory =
+                self.open(layer, &place.path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC)?;
+            let all = Dir::read_from(&directory).map_err(|errno| self.failed(&place.path, errno))?;
+            for entry in all {
+                let entry = entry.map_err(|errno| self.failed(&place.path, errno))?;
+                let name = entry.file_name().to_bytes();
+                if name == b"." || name == b".." || names.contains_key(name) {
+                    continue;
+                }
+                let whiteout = entry.file_type() == FileType::CharacterDevice
+                    && statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)
+                        .is_ok_and(|stat| is_whiteout(FileType::CharacterDevice, &stat));
+                names.insert(name.to_vec(), !whiteout);
+            }
+        }
+        for name in names.into_iter().filter_map(|(name, shown)| shown.then_some(name)) {
+            let Some(child) = self.step(place, &name)? else { continue };
+            let path = if prefix.is_empty() { name } else { [prefix, b"/", &name].concat() };
+            entries.push(self.entry(&child, path.clone())?);
+            if recursive && child.kind == FileType::Directory {
+                self.list(&child, &path, recursive, entries)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&self, place: &Place, path: Vec<u8>) -> Result<FileEntry> {
+        let file = self.open(place.top(), &place.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC)?;
+        let stat = fstat(&file).map_err(|errno| self.failed(&place.path, errno))?;
+        let kind = match place.kind {
+            FileType::RegularFile => FileKind::Regular,
+            FileType::Directory => FileKind::Directory,
+            FileType::Symlink => FileKind::Symlink,
+            FileType::CharacterDevice => FileKind::CharDevice,
+            FileType::BlockDevice => FileKind::BlockDevice,
+            FileType::Fifo => FileKind::Fifo,
+            _ => FileKind::Other,
+        };
+        let link = if kind == FileKind::Symlink { Some(self.target(place)?) } else { None };
+        Ok(FileEntry {
+            path,
+            kind,
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            links: stat.st_nlink.into(),
+            size: if matches!(kind, FileKind::Regular | FileKind::Symlink) {
+                stat.st_size.cast_unsigned()
+            } else {
+                0
+            },
+            modified: (stat.st_mtime.into(), u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+            device: (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)),
+            link,
+        })
+    }
+
+    fn target(&self, place: &Place) -> Result<Vec<u8>> {
+        let link = self.open(place.top(), &place.path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC)?;
+        let target = readlinkat(&link, "", Vec::new()).map_err(|errno| self.failed(&place.path, errno))?;
+        Ok(target.into_bytes())
+    }
+
+    fn stat(&self, layer: usize, path: &[Vec<u8>]) -> Result<Option<Stat>> {
+        match self.open_raw(layer, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC) {
+            Ok(file) => fstat(&file).map(Some).map_err(|errno| self.failed(path, errno)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(errno) => Err(self.failed(path, errno)),
+        }
+    }
+
+    fn is_opaque(&self, layer: usize, path: &[Vec<u8>]) -> Result<bool> {
+        let name = match self.overlay {
+            OverlayXattr::Trusted => "trusted.overlay.opaque",
+            OverlayXattr::User => "user.overlay.opaque",
+        };
+        let directory = self.open(layer, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC)?;
+        let mut value = [0_u8; 1];
+        match fgetxattr(&directory, name, &mut value[..]) {
+            Ok(_) => Ok(value == *b"y"),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
+            Err(errno) => Err(self.failed(path, errno)),
+        }
+    }
+
+    fn open(&self, layer: usize, path: &[Vec<u8>], flags: OFlags) -> Result<OwnedFd> {
+        self.open_raw(layer, path, flags).map_err(|errno| self.failed(path, errno))
+    }
+
+    /// Trees are not changed while they are read, but one component that is a link leads nowhere.
+    fn open_raw(&self, layer: usize, path: &[Vec<u8>], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let layer = self.layers.get(layer).ok_or(Errno::NOENT)?;
+        if path.is_empty() {
+            return openat(layer, ".", flags, Mode::empty());
+        }
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let path = path.join(&b'/');
+        loop {
+            match openat2(layer, &path, flags, Mode::empty(), resolve) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                // A link in the last place can be opened as a path, one before it is in another layer's place.
+                Err(Errno::LOOP) if flags.contains(OFlags::PATH | OFlags::NOFOLLOW) => {
+                    let (directory, name) = match path.iter().rposition(|byte| *byte == b'/') {
+                        Some(slash) => (&path[..slash], &path[slash + 1..]),
+                        None => (&b"."[..], &path[..]),
+                    };
+                    let parent = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                    return match openat2(layer, directory, parent, Mode::empty(), resolve) {
+                        Ok(directory) => openat(directory, name, flags, Mode::empty()),
+                        Err(Errno::LOOP) => Err(Errno::NOENT),
+                        Err(errno) => Err(errno),
+                    };
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn failed(&self, path: &[Vec<u8>], errno: Errno) -> Error {
+        failed("read", Path::new(&format!("/{} of {}", lossy(&path.join(&b'/')), self.image)), errno)
+    }
+}
+
+fn failed(action: &'static str, path: &Path, errno: Errno) -> Error {
+    Error::File { action, path: path.to_owned(), source: errno.into() }
+}
+
+fn is_whiteout(kind: FileType, stat: &Stat) -> bool {
+    kind == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    path.split(|byte| *byte == b'/').filter(|component| !component.is_empty() && *component != b".")
+}
+
+fn lossy(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}

@@ -13,6 +13,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub(crate) use filter::Filter;
+#[cfg(test)]
+pub(crate) use filter::parse as parse_filter;
 
 const LISTING_FORMAT: &str = "\
 table (columns, the default), 'table TEMPLATE' (columns of your choice), json (one object per line) \
@@ -162,7 +164,7 @@ pub(crate) struct Load {
     #[arg(short, long, value_name = "FILE|DIR|-")]
     pub(crate) input: Option<PathBuf>,
 
-    /// The platform to take from a multi-platform image [default: this machine's]
+    /// Take only this platform of a multi-platform image [default: keep all, unpack this machine's]
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub(crate) platform: Option<String>,
 
@@ -191,7 +193,7 @@ pub(crate) struct Images {
     #[arg(value_name = "REPOSITORY[:TAG]")]
     pub(crate) pattern: Option<String>,
 
-    /// Include images that only others refer to
+    /// Include artifacts that are not images
     #[arg(short, long)]
     pub(crate) all: bool,
 
@@ -286,8 +288,8 @@ pub(crate) struct Tag {
 
 /// Remove names, and images that have no other name
 ///
-/// A name is taken away; an image goes with its last name. What nothing needs any more is collected at
-/// once, unless --no-prune is given.
+/// A name is taken away; an image goes with its last name, and with it the layers that no other image
+/// has.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -297,11 +299,11 @@ pub(crate) struct Remove {
     #[arg(value_name = "IMAGE", required = true, help = "Names, IDs, or the first digits of IDs")]
     pub(crate) images: Vec<String>,
 
-    /// Remove by ID even if the image has several names; do not fail if there is no such image
+    /// Remove all names of an ID, and mounted images; do not fail if there is no such image
     #[arg(short, long)]
     pub(crate) force: bool,
 
-    /// Leave collecting to `layerstore gc`
+    /// Without effect: images have no parents that could be left. Docker has this option
     #[arg(long)]
     pub(crate) no_prune: bool,
 }
@@ -348,6 +350,7 @@ Examples:
   layerstore ls app:1 /etc
   layerstore ls -lR app:1 /usr/lib
   layerstore ls --format json app:1 /bin")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct List {
     #[arg(help = IMAGE_ARG)]
     pub(crate) image: String,
@@ -363,6 +366,10 @@ pub(crate) struct List {
     /// Include names that begin with a dot
     #[arg(short, long)]
     pub(crate) all: bool,
+
+    /// Show a directory itself, not what is in it
+    #[arg(short, long)]
+    pub(crate) directory: bool,
 
     /// Also list all directories below
     #[arg(short = 'R', long)]

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use layerstore::{Event, LayerState};
 use serde_json::json;
 
 use crate::args::ProgressForm;
@@ -43,16 +44,17 @@ struct Layer {
 
 /// How a layer came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+enum Outcome {
     AlreadyExists,
-    Loaded,
+    /// With the size of its blob in bytes.
+    Loaded(u64),
 }
 
 impl Outcome {
     fn as_str(self) -> &'static str {
         match self {
             Self::AlreadyExists => "Already exists",
-            Self::Loaded => "Loaded",
+            Self::Loaded(_) => "Loaded",
         }
     }
 }
@@ -70,8 +72,27 @@ impl Progress {
         Self { sink, layers: Mutex::default() }
     }
 
+    /// Shows one piece of news.
+    pub(crate) fn tell(&self, event: &Event) {
+        match event {
+            Event::Layer { index, name, state } => {
+                let id = printable(name.short());
+                match state {
+                    LayerState::Unpacking { total } => self.start(*index, &id, *total),
+                    LayerState::AlreadyExists => self.end(*index, &id, Outcome::AlreadyExists),
+                    LayerState::Done { size } => self.end(*index, &id, Outcome::Loaded(*size)),
+                    // A layer that waits for another process is shown when that has ended.
+                    _ => {}
+                }
+            }
+            Event::Progress { index, done, total } => self.advance(*index, *done, *total),
+            Event::Note(text) => self.note(text),
+            _ => {}
+        }
+    }
+
     /// Work on a layer begins. `total` is its size in bytes as far as it is known.
-    pub(crate) fn start(&self, index: usize, id: &str, total: Option<u64>) {
+    fn start(&self, index: usize, id: &str, total: Option<u64>) {
         let bar = match &self.sink {
             Sink::Bars(bars) => Some(bars.add(new_bar(id, total))),
             _ => None,
@@ -84,7 +105,7 @@ impl Progress {
     }
 
     /// `done` bytes of a layer have been read.
-    pub(crate) fn advance(&self, index: usize, done: u64, total: Option<u64>) {
+    fn advance(&self, index: usize, done: u64, total: Option<u64>) {
         let mut layers = self.locked();
         let Some(layer) = layers.get_mut(&index).filter(|layer| !layer.ended) else { return };
         layer.done = done;
@@ -105,7 +126,7 @@ impl Progress {
     }
 
     /// A layer is done; it need not have been started.
-    pub(crate) fn end(&self, index: usize, id: &str, outcome: Outcome) {
+    fn end(&self, index: usize, id: &str, outcome: Outcome) {
         let mut layers = self.locked();
         let layer = layers.entry(index).or_insert_with(|| Layer {
             id: id.to_owned(),
@@ -118,8 +139,8 @@ impl Progress {
         if std::mem::replace(&mut layer.ended, true) {
             return;
         }
-        if let (Outcome::Loaded, Some(total)) = (outcome, layer.total) {
-            layer.done = layer.done.max(total);
+        if let Outcome::Loaded(size) = outcome {
+            (layer.done, layer.total) = (size, Some(size));
         }
         match &self.sink {
             Sink::Silent => {}
@@ -164,8 +185,8 @@ impl Drop for Progress {
 impl Layer {
     fn text(&self, outcome: Outcome) -> String {
         match outcome {
-            Outcome::Loaded if self.done > 0 => format!("{}: Loaded {}", self.id, human_size(self.done)),
-            _ => format!("{}: {}", self.id, outcome.as_str()),
+            Outcome::Loaded(size) => format!("{}: Loaded {}", self.id, human_size(size)),
+            Outcome::AlreadyExists => format!("{}: Already exists", self.id),
         }
     }
 
@@ -229,8 +250,8 @@ mod tests {
         progress.start(0, "aaaaaaaaaaaa", Some(34_100_000));
         progress.start(1, "bbbbbbbbbbbb", None);
         progress.advance(0, 34_100_000, None);
-        progress.end(0, "aaaaaaaaaaaa", Outcome::Loaded);
-        progress.end(0, "aaaaaaaaaaaa", Outcome::Loaded);
+        progress.end(0, "aaaaaaaaaaaa", Outcome::Loaded(34_100_000));
+        progress.end(0, "aaaaaaaaaaaa", Outcome::Loaded(34_100_000));
         progress.end(2, "cccccccccccc", Outcome::AlreadyExists);
         progress.note("a\nb");
         progress.advance(1, 2000, None);
@@ -264,8 +285,7 @@ mod tests {
             bar: None,
             reported: None,
         };
-        assert_eq!(layer(34_100_000, None).text(Outcome::Loaded), "b2c3d4e5f6a7: Loaded 34.1MB");
-        assert_eq!(layer(0, None).text(Outcome::Loaded), "b2c3d4e5f6a7: Loaded");
+        assert_eq!(layer(0, None).text(Outcome::Loaded(34_100_000)), "b2c3d4e5f6a7: Loaded 34.1MB");
         assert_eq!(layer(5, None).text(Outcome::AlreadyExists), "b2c3d4e5f6a7: Already exists");
         assert_eq!(
             layer(5, Some(10)).json("Loading"),

@@ -23,7 +23,7 @@ pub(crate) enum Filter {
 
 const KEYS: &str = "reference, dangling, label, before, since, until";
 
-pub(super) fn parse(text: &str) -> Result<Filter, String> {
+pub(crate) fn parse(text: &str) -> Result<Filter, String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
     if value.is_empty() {
         return Err(format!("`{key}=` has no value"));

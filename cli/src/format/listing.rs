@@ -31,6 +31,11 @@ impl Listing {
         Ok(Self { template: Template::parse(&text)?, kind })
     }
 
+    /// Whether rows are printed as JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.kind == Kind::Json
+    }
+
     /// The whole listing. `titles` gives each field the title of its column.
     ///
     /// Nothing is printed before every row is rendered, so that a mistake in the template does not

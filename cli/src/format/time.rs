@@ -41,6 +41,19 @@ fn created_at_in(seconds: i64, zone: TimeZone) -> String {
     }
 }
 
+/// A moment to the minute in local time, as `ls -l --time-style=long-iso` has it.
+pub(crate) fn minute(seconds: i64) -> String {
+    minute_in(seconds, TimeZone::system())
+}
+
+fn minute_in(seconds: i64, zone: TimeZone) -> String {
+    match Timestamp::from_second(seconds) {
+        Ok(time) => time.to_zoned(zone).strftime("%Y-%m-%d %H:%M").to_string(),
+        // Archives may hold times beyond the year 9999.
+        Err(_) => seconds.to_string(),
+    }
+}
+
 /// A moment as RFC 3339 in local time, `Z` for UTC: what `docker history --human=false` prints.
 pub(crate) fn rfc3339(seconds: i64) -> String {
     rfc3339_in(seconds, TimeZone::system())
@@ -101,5 +114,7 @@ mod tests {
         assert_eq!(rfc3339_in(1_704_067_200, TimeZone::UTC), "2024-01-01T00:00:00Z");
         assert_eq!(rfc3339_in(1_704_067_200, berlin), "2024-01-01T01:00:00+01:00");
         assert_eq!(created_at_in(i64::MAX, TimeZone::UTC), "");
+        assert_eq!(minute_in(1_704_067_260, TimeZone::UTC), "2024-01-01 00:01");
+        assert_eq!(minute_in(i64::MAX, TimeZone::UTC), "9223372036854775807");
     }
 }

@@ -1,0 +1,63 @@
+//! One module per verb.
+
+mod cat;
+mod completions;
+mod gc;
+mod history;
+mod images;
+mod info;
+mod inspect;
+mod load;
+mod ls;
+mod mount;
+mod rmi;
+mod tag;
+mod umount;
+mod version;
+
+use crate::args::{Cli, Command};
+use crate::context::Context;
+use crate::errors::{Failure, Failures};
+use crate::output::print;
+use crate::template::{Shape, Template, Value};
+
+/// Does what the command line says.
+pub(crate) fn run(cli: Cli) -> Result<(), Failures> {
+    let context = Context::new(cli.global);
+    match cli.command.resolve() {
+        Command::Load(args) => load::run(&context, &args)?,
+        Command::Images(args) => images::run(&context, &args)?,
+        Command::Inspect(args) => inspect::run(&context, &args)?,
+        Command::History(args) => history::run(&context, &args)?,
+        Command::Tag(args) => tag::run(&context, &args)?,
+        Command::Rmi(args) => rmi::run(&context, &args)?,
+        Command::Mount(args) => mount::run(&context, &args)?,
+        Command::Umount(args) => umount::run(&context, &args)?,
+        Command::Ls(args) => ls::run(&context, &args)?,
+        Command::Cat(args) => cat::run(&context, &args)?,
+        Command::Gc(args) => gc::run(&context, &args)?,
+        Command::Info(args) => info::run(&context, &args)?,
+        Command::Version(args) => version::run(&args)?,
+        Command::Completions(args) => completions::run(&args)?,
+        // Replaced by the verb it holds.
+        Command::Image(_) => {}
+    }
+    Ok(())
+}
+
+/// Prints one object: as `text`, or as `--format` wants it.
+fn print_object(
+    object: &serde_json::Value,
+    format: Option<&str>,
+    text: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    let text = match format {
+        None => text(),
+        Some("json") => format!("{object}\n"),
+        Some(template) => {
+            let value = Value::from_json(object, Shape::default());
+            Template::parse(template)?.render(&value)? + "\n"
+        }
+    };
+    print(text)
+}

@@ -1,0 +1,142 @@
+//! Patterns for names, as Go's `path.Match` has them in Docker's filters.
+
+/// Whether all of `text` fits `pattern`: `*` stands for any characters but `/`, `?` for one of them,
+/// `[a-z]` and `[^a-z]` for one of a set, `\` takes the next character as it is. A pattern that is not
+/// well formed fits nothing.
+pub(crate) fn matches(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (mut p, mut t) = (0, 0);
+    // Behind the last star, and where its match is to be one longer on the next try.
+    let mut retry: Option<(usize, usize)> = None;
+    loop {
+        if pattern.get(p) == Some(&'*') {
+            p += 1;
+            retry = Some((p, t));
+            continue;
+        }
+        if p == pattern.len() && t == text.len() {
+            return true;
+        }
+        let next = text.get(t).and_then(|c| one(&pattern[p..], *c));
+        if let Some(len) = next {
+            (p, t) = (p + len, t + 1);
+            continue;
+        }
+        match retry {
+            Some((star, from)) if text.get(from).is_some_and(|c| *c != '/') => {
+                retry = Some((star, from + 1));
+                (p, t) = (star, from + 1);
+            }
+            _ => return false,
+        }
+    }
+}
+
+/// The length of the first element of `pattern` if it fits `c`. It is not a star.
+fn one(pattern: &[char], c: char) -> Option<usize> {
+    match pattern {
+        ['?', ..] => (c != '/').then_some(1),
+        ['\\', escaped, ..] => (*escaped == c).then_some(2),
+        ['[', rest @ ..] => set(rest, c).map(|len| len + 1),
+        [plain, ..] => (*plain == c && c != '\\').then_some(1),
+        [] => None,
+    }
+}
+
+/// The length of a set behind its `[` if it has `c`.
+fn set(pattern: &[char], c: char) -> Option<usize> {
+    let negated = pattern.first() == Some(&'^');
+    let mut i = usize::from(negated);
+    let mut found = false;
+    let mut empty = true;
+    while pattern.get(i) != Some(&']') || empty {
+        let low = character(pattern, &mut i)?;
+        let high = if pattern.get(i) == Some(&'-') {
+            i += 1;
+            character(pattern, &mut i)?
+        } else {
+            low
+        };
+        found |= (low..=high).contains(&c);
+        empty = false;
+    }
+    (found != negated).then_some(i + 1)
+}
+
+/// One end of a range in a set.
+fn character(pattern: &[char], i: &mut usize) -> Option<char> {
+    let escaped = pattern.get(*i) == Some(&'\\');
+    *i += usize::from(escaped);
+    let c = *pattern.get(*i)?;
+    *i += 1;
+    (escaped || (c != '-' && c != ']')).then_some(c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// From the tests of Go's `path.Match`, with the results that it gives.
+    #[test]
+    fn patterns_match_as_in_go() {
+        let cases = [
+            ("abc", "abc", true),
+            ("*", "abc", true),
+            ("*c", "abc", true),
+            ("a*", "a", true),
+            ("a*", "abc", true),
+            ("a*", "ab/c", false),
+            ("a*/b", "abc/b", true),
+            ("a*/b", "a/c/b", false),
+            ("a*b*c*d*e*/f", "axbxcxdxe/f", true),
+            ("a*b*c*d*e*/f", "axbxcxdxexxx/f", true),
+            ("a*b*c*d*e*/f", "axbxcxdxe/xxx/f", false),
+            ("a*b*c*d*e*/f", "axbxcxdxexxx/fff", false),
+            ("a*b?c*x", "abxbbxdbxebxczzx", true),
+            ("a*b?c*x", "abxbbxdbxebxczzy", false),
+            ("ab[c]", "abc", true),
+            ("ab[b-d]", "abc", true),
+            ("ab[e-g]", "abc", false),
+            ("ab[^c]", "abc", false),
+            ("ab[^b-d]", "abc", false),
+            ("ab[^e-g]", "abc", true),
+            ("a\\*b", "a*b", true),
+            ("a\\*b", "ab", false),
+            ("a?b", "a☺b", true),
+            ("a[^a]b", "a☺b", true),
+            ("a???b", "a☺b", false),
+            ("[a-ζ]*", "α", true),
+            ("*[a-ζ]", "A", false),
+            ("a?b", "a/b", false),
+            ("a*b", "a/b", false),
+            ("[\\]a]", "]", true),
+            ("[\\-]", "-", true),
+            ("[x\\-]", "x", true),
+            ("[x\\-]", "-", true),
+            ("[x\\-]", "z", false),
+            ("[]a]", "]", false),
+            ("[-]", "-", false),
+            ("[x-]", "x", false),
+            ("[a-b-c]", "a", false),
+            ("[", "a", false),
+            ("[^", "a", false),
+            ("[^bc", "a", false),
+            ("a[", "a", false),
+            ("a[", "ab", false),
+            ("*x", "xxx", true),
+            ("\\", "\\", false),
+            ("", "", true),
+            ("", "a", false),
+            ("localhost/*:1", "localhost/app:1", true),
+        ];
+        for (pattern, text, expected) in cases {
+            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn many_stars_cost_little() {
+        assert!(!matches(&"a*".repeat(2000), &format!("{}b", "a".repeat(1999))));
+        assert!(!matches(&format!("{}c", "a*".repeat(500)), &"a".repeat(5000)));
+    }
+}

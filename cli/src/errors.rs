@@ -9,6 +9,7 @@ use std::error::Error as StdError;
 use std::io::{self, Write as _};
 
 use layerstore::oci::{Digest, ErrorKind};
+use rustix::io::Errno;
 
 use crate::format::printable;
 use crate::template::TemplateError;
@@ -66,8 +67,10 @@ impl Failure {
         if kind == ErrorKind::NoSpace {
             hints.push("`layerstore gc` frees what nothing needs any more".to_owned());
         }
-        if denied(error) {
-            hints.push("run it as root, or give a directory of your own with --root".to_owned());
+        match refused(error) {
+            Some(Errno::PERM) => hints.push("this needs root".to_owned()),
+            Some(_) => hints.push("run it as root, or choose a store of your own with --root".to_owned()),
+            None => {}
         }
         Self { exit: kind.into(), sentence: sentence(error), hints }
     }
@@ -196,12 +199,11 @@ fn plain(error: &(dyn StdError + 'static)) -> String {
     }
 }
 
-/// Whether some cause is a lack of permission.
-fn denied(error: &(dyn StdError + 'static)) -> bool {
-    chain(error).any(|error| {
-        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-        kind == Some(io::ErrorKind::PermissionDenied)
-    })
+/// `EPERM` (an operation that is root's, such as mounting) or `EACCES` (a file of someone else), if
+/// that is the cause.
+fn refused(error: &(dyn StdError + 'static)) -> Option<Errno> {
+    let errno = |error: &(dyn StdError + 'static)| Errno::from_io_error(error.downcast_ref::<io::Error>()?);
+    chain(error).find_map(|error| errno(error).filter(|errno| matches!(*errno, Errno::PERM | Errno::ACCESS)))
 }
 
 #[cfg(test)]
@@ -242,7 +244,8 @@ mod tests {
 
     #[test]
     fn what_the_machine_refuses_gets_a_hint() {
-        assert_eq!(Failure::of(ErrorKind::Io, &load_failed(13)).hints.len(), 1);
+        assert!(Failure::of(ErrorKind::Io, &load_failed(13)).hints[0].contains("--root"));
+        assert_eq!(Failure::of(ErrorKind::Io, &load_failed(1)).hints, ["this needs root"]);
         let full = Failure::of(ErrorKind::NoSpace, &load_failed(28));
         assert_eq!((full.exit, full.hints.len()), (Exit::NoSpace, 1));
     }

@@ -28,7 +28,7 @@ pub(super) fn run(context: &Context, args: &Inspect) -> Result<(), Failures> {
         let image = store.inspect(name)?;
         match &template {
             Some(template) => {
-                out.push_str(&template.render(&Value::from_json(&image, SHAPE))?);
+                out.push_str(&template.render(&Value::from_json(&complete(image), SHAPE))?);
                 out.push('\n');
             }
             None => found.push(image),
@@ -41,6 +41,32 @@ pub(super) fn run(context: &Context, args: &Inspect) -> Result<(), Failures> {
     }
     print(out)?;
     result
+}
+
+/// Fields that Docker's JSON leaves out where they are empty, but that templates may name.
+const OPTIONAL: &[&str] = &["Parent", "Comment", "DockerVersion", "Author", "Variant", "OsVersion"];
+
+/// The same of `Config`; those that are not texts are null, see [`SHAPE`].
+const OPTIONAL_TEXTS_OF_CONFIG: &[&str] = &["User", "WorkingDir", "StopSignal"];
+const OPTIONAL_OF_CONFIG: &[&str] =
+    &["Cmd", "Entrypoint", "Env", "ExposedPorts", "Healthcheck", "Labels", "OnBuild", "Shell", "Volumes"];
+
+/// The object with every field that Docker's types have, so that a template works on any image.
+fn complete(mut image: Json) -> Json {
+    let add = |object: &mut Json, names: &[&str], empty: &Json| {
+        if let Some(object) = object.as_object_mut() {
+            for name in names {
+                object.entry(*name).or_insert_with(|| empty.clone());
+            }
+        }
+    };
+    let text = Json::String(String::new());
+    add(&mut image, OPTIONAL, &text);
+    if let Some(config) = image.get_mut("Config") {
+        add(config, OPTIONAL_TEXTS_OF_CONFIG, &text);
+        add(config, OPTIONAL_OF_CONFIG, &Json::Null);
+    }
+    image
 }
 
 /// JSON with four spaces of indentation, as Docker prints it.
@@ -58,6 +84,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_template_may_name_what_an_image_does_not_have() {
+        let image = complete(json!({"Os": "linux", "Config": {"Env": ["A=b"], "Labels": null}}));
+        let render = |template| Template::parse(template)?.render(&Value::from_json(&image, SHAPE));
+        assert_eq!(render("{{.Variant}}|{{.Config.User}}|{{.Config.Env}}").unwrap(), "||[A=b]");
+        assert_eq!(render(r#"{{.Config.Labels}} {{index .Config.Labels "x"}}|"#).unwrap(), "map[] |");
+        assert_eq!(
+            render("{{.Config.Cmd}} {{json .Config.Cmd}} {{len .Config.Volumes}}").unwrap(),
+            "[] null 0"
+        );
+        assert!(render("{{.Nope}}").is_err());
+    }
 
     #[test]
     fn json_is_indented_as_by_docker() {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Layerstore;
 use crate::error::{Error, Result};
-use crate::names::{Found, best};
+use crate::names::{Found, best, named};
 
 /// One line of a list of images: a name, or an image without one.
 #[derive(Debug, Clone, PartialEq)]
@@ -178,7 +178,7 @@ fn summary(rows: &[ImageRow]) -> ImageSummary {
         platforms.sort_by_key(|platform| *platform != shown.platform);
     }
     ImageSummary {
-        reference: row.name.parse().ok(),
+        reference: named(&row.name),
         id: shown.map_or(row.target.clone(), |image| image.config.clone()),
         target: row.target.clone(),
         platforms,
@@ -196,13 +196,13 @@ fn layer_size(layer: &LayerRow) -> u64 {
 
 /// Names with a tag, as Docker shows them.
 fn tags(found: &Found) -> Vec<String> {
-    let names = found.names.iter().filter_map(|name| name.parse::<Reference>().ok());
+    let names = found.names.iter().filter_map(|name| named(name));
     names.filter(|name| name.tag().is_some()).map(|name| name.without_digest().familiar()).collect()
 }
 
 /// Each repository with the digest of what its name stands for.
 fn digests(found: &Found) -> Vec<String> {
-    let names = found.names.iter().filter_map(|name| name.parse::<Reference>().ok());
+    let names = found.names.iter().filter_map(|name| named(name));
     let mut digests: Vec<String> =
         names.map(|name| format!("{}@{}", name.familiar_repository(), found.target)).collect();
     digests.sort();

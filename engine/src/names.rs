@@ -51,6 +51,12 @@ impl Layerstore {
     }
 }
 
+/// A stored name as a reference; `None` for the digest under which an image without a name is kept.
+pub(crate) fn named(name: &str) -> Option<Reference> {
+    // `sha256:…` would pass for the repository `sha256`; stored references begin with their domain.
+    if name.parse::<Digest>().is_ok() { None } else { name.parse().ok() }
+}
+
 fn by_reference<'a>(rows: &'a [ImageRow], reference: &Reference) -> Option<&'a ImageRow> {
     let exact = reference.to_string();
     rows.iter().find(|row| row.name == exact).or_else(|| {
@@ -61,7 +67,7 @@ fn by_reference<'a>(rows: &'a [ImageRow], reference: &Reference) -> Option<&'a I
             let has_digest =
                 row.target == *digest || row.image.as_ref().is_some_and(|i| i.manifest == *digest);
             has_digest
-                && row.name.parse::<Reference>().is_ok_and(|named| {
+                && named(&row.name).is_some_and(|named| {
                     named.repository() == repository && (tag.is_none() || tag == named.tag())
                 })
         })

@@ -8,7 +8,7 @@ use layerstore_store::{LOCAL, Node, Object};
 
 use crate::Layerstore;
 use crate::error::{Error, Result};
-use crate::names::Found;
+use crate::names::{Found, named};
 
 /// What removing an image did, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Layerstore {
                 let repositories: HashSet<String> = found
                     .names
                     .iter()
-                    .filter_map(|name| name.parse::<Reference>().ok())
+                    .filter_map(|name| named(name))
                     .map(|name| name.repository().to_owned())
                     .collect();
                 if repositories.len() > 1 && !force {
@@ -134,12 +134,12 @@ fn collected(nodes: &[Node]) -> Vec<CollectedObject> {
 fn report(found: &Found, untagged: &[String], nodes: &[Node]) -> Vec<Removed> {
     let mut removed = Vec::new();
     for name in untagged {
-        let Ok(reference) = name.parse::<Reference>() else { continue };
+        let Some(reference) = named(name) else { continue };
         let repository = reference.familiar_repository().to_owned();
         removed.push(Removed::Untagged(reference));
         let still_there = found.names.iter().any(|other| {
             !untagged.contains(other)
-                && other.parse::<Reference>().is_ok_and(|other| other.familiar_repository() == repository)
+                && named(other).is_some_and(|other| other.familiar_repository() == repository)
         });
         let by_digest = Removed::UntaggedDigest(format!("{repository}@{}", found.target));
         if !still_there && !removed.contains(&by_digest) {
@@ -161,5 +161,5 @@ fn report(found: &Found, untagged: &[String], nodes: &[Node]) -> Vec<Removed> {
 }
 
 fn familiar(name: &str) -> String {
-    name.parse::<Reference>().map_or_else(|_| name.to_owned(), |reference| reference.familiar())
+    named(name).map_or_else(|| name.to_owned(), |reference| reference.familiar())
 }

@@ -155,6 +155,22 @@ impl Store {
         Ok(rows)
     }
 
+    /// A manifest of the image with this ID, all of whose blobs are here. Of several, always the same.
+    pub fn manifest_of_image(&self, id: &Digest) -> Result<Option<Digest>> {
+        let action = "look up an image";
+        self.database().read(action, |db| {
+            let found: Option<String> = db
+                .prepare_cached(
+                    "SELECT min(i.manifest) FROM image AS i WHERE i.config = ?1 AND NOT EXISTS \
+                     (SELECT 1 FROM edge AS e LEFT JOIN blob AS b ON b.digest = e.child \
+                      WHERE e.parent = i.manifest AND e.kind <> 'subject' AND b.digest IS NULL)",
+                )
+                .and_then(|mut statement| statement.query_row([id.to_string()], |row| row.get(0)))
+                .db(action)?;
+            found.as_deref().map(parse_digest).transpose()
+        })
+    }
+
     /// The layers of an image, lowest first.
     pub fn layers(&self, manifest: &Digest) -> Result<Vec<LayerRow>> {
         let action = "list layers";

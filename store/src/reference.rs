@@ -97,12 +97,15 @@ pub(crate) fn set(
             .db(action)?;
     }
     if let Some(before) = before {
+        // The same image under another manifest is not worth keeping.
         let lost = before.target.to_string();
         tx.prepare_cached(
             "INSERT INTO reference (owner, name, target, created_at, updated_at) SELECT ?1, ?2, ?2, ?3, ?4 \
-             WHERE NOT EXISTS (SELECT 1 FROM reference WHERE owner = ?1 AND target = ?2)",
+             WHERE NOT EXISTS (SELECT 1 FROM reference WHERE owner = ?1 AND target = ?2) AND NOT EXISTS \
+             (SELECT 1 FROM image AS a JOIN image AS b ON a.config = b.config \
+              WHERE a.manifest = ?2 AND b.manifest = ?5)",
         )
-        .and_then(|mut insert| insert.execute((owner, &lost, before.created_at, now)))
+        .and_then(|mut insert| insert.execute((owner, &lost, before.created_at, now, &target_text)))
         .db(action)?;
     }
     Ok(true)

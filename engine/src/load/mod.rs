@@ -188,7 +188,11 @@ impl Loader<'_> {
             let manifest = match &image.kind {
                 PlannedKind::Oci(digest) => digest.clone(),
                 PlannedKind::Docker(number) => {
-                    let digest = self.make_manifest(plan, &image, &layers)?;
+                    // The image may be here already, under the manifest it was built with.
+                    let digest = match store.manifest_of_image(&image.id)? {
+                        Some(manifest) => manifest,
+                        None => self.make_manifest(plan, &image, &layers)?,
+                    };
                     made.insert(*number, digest.clone());
                     digest
                 }

@@ -22,6 +22,8 @@ const JSON_INTERVAL: Duration = Duration::from_millis(200);
 /// Shows what happens to the layers of one command. May be told from several threads at once.
 pub(crate) struct Progress {
     sink: Sink,
+    /// Writes to where the lines go.
+    out: Box<dyn Fn(&str) + Send + Sync>,
     layers: Mutex<BTreeMap<usize, Layer>>,
 }
 
@@ -69,7 +71,7 @@ impl Progress {
             ProgressForm::Auto if std::io::stderr().is_terminal() => Sink::Bars(MultiProgress::new()),
             ProgressForm::Auto | ProgressForm::Plain => Sink::Plain,
         };
-        Self { sink, layers: Mutex::default() }
+        Self { sink, out: Box::new(to_stderr), layers: Mutex::default() }
     }
 
     /// Shows one piece of news.
@@ -99,7 +101,7 @@ impl Progress {
         };
         let layer = Layer { id: id.to_owned(), total, done: 0, ended: false, bar, reported: None };
         if matches!(self.sink, Sink::Json) {
-            line(&layer.json("Loading"));
+            self.line(&layer.json("Loading"));
         }
         self.locked().insert(index, layer);
     }
@@ -121,7 +123,7 @@ impl Progress {
         }
         if matches!(self.sink, Sink::Json) && layer.reported.is_none_or(|at| at.elapsed() >= JSON_INTERVAL) {
             layer.reported = Some(Instant::now());
-            line(&layer.json("Loading"));
+            self.line(&layer.json("Loading"));
         }
     }
 
@@ -142,29 +144,33 @@ impl Progress {
         if let Outcome::Loaded(size) = outcome {
             (layer.done, layer.total) = (size, Some(size));
         }
-        match &self.sink {
-            Sink::Silent => {}
-            Sink::Plain => line(&layer.text(outcome)),
-            Sink::Json => line(&layer.json(outcome.as_str())),
-            Sink::Bars(bars) => {
-                if let Some(bar) = layer.bar.take() {
-                    bar.finish_and_clear();
-                    bars.remove(&bar);
-                }
-                // Printed above the bars that are left, so that any number of layers fits a terminal.
-                drop(bars.println(layer.text(outcome)));
-            }
+        if let (Sink::Bars(bars), Some(bar)) = (&self.sink, layer.bar.take()) {
+            bar.finish_and_clear();
+            bars.remove(&bar);
         }
+        let text = match self.sink {
+            Sink::Json => layer.json(outcome.as_str()),
+            _ => layer.text(outcome),
+        };
+        self.line(&text);
     }
 
     /// Something worth knowing that is not an error.
     pub(crate) fn note(&self, text: &str) {
         let text = printable(text);
         match &self.sink {
+            Sink::Json => self.line(&json!({ "note": text }).to_string()),
+            _ => self.line(&format!("note: {text}")),
+        }
+    }
+
+    /// A line that stays: it stands above the bars, so that any number of layers fits a terminal.
+    fn line(&self, text: &str) {
+        let text = format!("{text}\n");
+        match &self.sink {
             Sink::Silent => {}
-            Sink::Plain => line(&format!("note: {text}")),
-            Sink::Json => line(&json!({ "note": text }).to_string()),
-            Sink::Bars(bars) => drop(bars.println(format!("note: {text}"))),
+            Sink::Plain | Sink::Json => (self.out)(&text),
+            Sink::Bars(bars) => bars.suspend(|| (self.out)(&text)),
         }
     }
 
@@ -195,9 +201,9 @@ impl Layer {
     }
 }
 
-/// One line, written at once so that lines of several threads do not mix.
-fn line(text: &str) {
-    drop(std::io::stderr().write_all(format!("{text}\n").as_bytes()));
+/// Written at once, so that lines of several threads do not mix.
+fn to_stderr(text: &str) {
+    drop(std::io::stderr().write_all(text.as_bytes()));
 }
 
 fn new_bar(id: &str, total: Option<u64>) -> ProgressBar {
@@ -223,7 +229,9 @@ fn style(template: &str) -> ProgressStyle {
 
 #[cfg(test)]
 mod tests {
-    use indicatif::{InMemoryTerm, ProgressDrawTarget};
+    use std::sync::Arc;
+
+    use indicatif::{InMemoryTerm, ProgressDrawTarget, TermLike as _};
 
     use super::*;
 
@@ -231,7 +239,18 @@ mod tests {
         let term = InMemoryTerm::new(6, 80);
         let target = ProgressDrawTarget::term_like(Box::new(term.clone()));
         let sink = Sink::Bars(MultiProgress::with_draw_target(target));
-        (Progress { sink, layers: Mutex::default() }, term)
+        let lines = term.clone();
+        let out = Box::new(move |text: &str| lines.write_str(&text.replace('\n', "\r\n")).unwrap());
+        (Progress { sink, out, layers: Mutex::default() }, term)
+    }
+
+    fn lines_of(sink: Sink, tell: impl FnOnce(&Progress)) -> String {
+        let lines = Arc::new(Mutex::new(String::new()));
+        let copy = Arc::clone(&lines);
+        let out = Box::new(move |text: &str| copy.lock().unwrap().push_str(text));
+        tell(&Progress { sink, out, layers: Mutex::default() });
+        let lines = lines.lock().unwrap();
+        lines.clone()
     }
 
     #[test]
@@ -275,21 +294,31 @@ mod tests {
         assert!(matches!(Progress::new(ProgressForm::Json, false).sink, Sink::Json));
     }
 
+    /// Two layers, one of which was there, and a note.
+    fn a_load(progress: &Progress) {
+        progress.start(0, "b2c3d4e5f6a7", Some(34_100_000));
+        progress.advance(0, 5, None);
+        progress.end(1, "aaaaaaaaaaaa", Outcome::AlreadyExists);
+        progress.end(0, "b2c3d4e5f6a7", Outcome::Loaded(34_100_000));
+        progress.advance(0, 6, None);
+        progress.note("kept");
+    }
+
     #[test]
-    fn lines_say_what_happened() {
-        let layer = |done, total| Layer {
-            id: "b2c3d4e5f6a7".to_owned(),
-            total,
-            done,
-            ended: false,
-            bar: None,
-            reported: None,
-        };
-        assert_eq!(layer(0, None).text(Outcome::Loaded(34_100_000)), "b2c3d4e5f6a7: Loaded 34.1MB");
-        assert_eq!(layer(5, None).text(Outcome::AlreadyExists), "b2c3d4e5f6a7: Already exists");
-        assert_eq!(
-            layer(5, Some(10)).json("Loading"),
-            r#"{"id":"b2c3d4e5f6a7","status":"Loading","current":5,"total":10}"#
-        );
+    fn without_a_terminal_each_layer_is_a_line() {
+        let expected = "aaaaaaaaaaaa: Already exists\nb2c3d4e5f6a7: Loaded 34.1MB\nnote: kept\n";
+        assert_eq!(lines_of(Sink::Plain, a_load), expected);
+        assert_eq!(lines_of(Sink::Silent, a_load), "");
+    }
+
+    #[test]
+    fn programs_get_an_object_a_line() {
+        let expected = r#"{"id":"b2c3d4e5f6a7","status":"Loading","current":0,"total":34100000}
+{"id":"b2c3d4e5f6a7","status":"Loading","current":5,"total":34100000}
+{"id":"aaaaaaaaaaaa","status":"Already exists","current":0,"total":null}
+{"id":"b2c3d4e5f6a7","status":"Loaded","current":34100000,"total":34100000}
+{"note":"kept"}
+"#;
+        assert_eq!(lines_of(Sink::Json, a_load), expected);
     }
 }

@@ -22,6 +22,9 @@ pub(super) fn run(context: &Context, args: &Load) -> Result<(), Failure> {
     let progress = context.progress();
     let options = LoadOptions { platform, unpack: !args.no_unpack };
     let report = store.load(source, &options, &|event| progress.tell(&event))?;
+    for note in report.images.iter().flat_map(|image| &image.notes) {
+        progress.note(note);
+    }
     // The bars go before anything else is printed.
     drop(progress);
     print(loaded(&report))

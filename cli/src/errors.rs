@@ -138,9 +138,9 @@ impl From<layerstore::Error> for Failure {
 pub(crate) struct Failures(pub(crate) Vec<Failure>);
 
 impl Failures {
-    /// The first failure decides.
+    /// The first failure decides, unless it is only that the reader has gone.
     pub(crate) fn exit(&self) -> Exit {
-        self.0.first().map_or(Exit::Done, |failure| failure.exit)
+        self.0.iter().map(|failure| failure.exit).find(|exit| *exit != Exit::Done).unwrap_or(Exit::Done)
     }
 }
 
@@ -283,6 +283,18 @@ mod tests {
         let full = Failure::output(&io::Error::from_raw_os_error(28));
         assert_eq!(full.exit, Exit::NoSpace);
         assert_eq!(full.sentence, "cannot write to standard output: No space left on device");
+    }
+
+    #[test]
+    fn the_first_of_several_failures_decides() {
+        let gone = || Failure::output(&io::Error::from_raw_os_error(32));
+        let missing = || Failure::of(ErrorKind::NotFound, &load_failed(2));
+        let result = for_each([Some(gone()), None, Some(missing()), Some(Failure::usage("x"))], |failure| {
+            failure.map_or(Ok(()), Err)
+        });
+        let failures = result.unwrap_err();
+        assert_eq!((failures.exit(), failures.0.len()), (Exit::NotFound, 3));
+        assert!(for_each([1, 2], |_| Ok(())).is_ok());
     }
 
     #[test]

@@ -262,3 +262,27 @@ fn depth_is_bounded() {
     let chain = format!("{{{{.Os{}}}}}", ".x".repeat(200_000));
     assert_eq!(render(&chain).unwrap_err().message, "can't evaluate field x in type string");
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { cases: 20_000, ..Default::default() })]
+
+    /// Pieces of the language in any order give a text or an error.
+    #[test]
+    fn no_template_panics(pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..12)) {
+        let template = pieces.concat();
+        drop(render(&template));
+        drop(render(&format!("{{{{{template}}}}}")));
+        if let Ok(parsed) = Template::parse(&template) {
+            parsed.render_header(&Value::map([("Os", Value::str("OS"))]));
+        }
+    }
+}
+
+#[rustfmt::skip]
+const PIECES: &[&str] = &[
+    "{{", "}}", "{{-", "-}}", " ", "\n", ".", ".Os", ".RepoTags", ".Config", ".Labels", "$", "$x", ":=", "=", ",", "|",
+    "(", ")", "if ", "else ", "end", "range ", "with ", "break", "continue", "0", "-1", "1.5", "9e99", "0x", "'a'",
+    "\"é%*[1]d\"", "`raw`", "\"", "'", "\\", "/*", "*/", "nil", "true", "printf ", "print ", "index ", "slice ", "len ",
+    "join ", "split ", "title ", "truncate ", "pad ", "json ", "eq ", "lt ", "and ", "or ", "not ", "html ", "urlquery ",
+    "\"%08.3f %-5q %x %U %c %+v %[3]s %.*f %\"", "é", "\u{0}", "{{range $i, $x := .RepoTags}}", "{{end}}", "{{.Os}}",
+];

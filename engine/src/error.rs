@@ -82,6 +82,12 @@ pub enum Error {
     /// A name that is not a reference.
     #[error(transparent)]
     Name(#[from] ReferenceError),
+    /// A name that would be taken for a digest.
+    #[error("`{name}` cannot be a name: it would be taken for an image ID")]
+    ReservedName {
+        /// As given.
+        name: String,
+    },
     /// A platform that is none.
     #[error(transparent)]
     Platform(#[from] PlatformError),
@@ -187,7 +193,7 @@ impl Error {
             | Self::NoImage { .. }
             | Self::NoPath { .. }
             | Self::NotMounted { .. } => ErrorKind::NotFound,
-            Self::TooDeep { .. } | Self::Ambiguous { .. } | Self::WrongType { .. } => ErrorKind::InvalidInput,
+            Self::ReservedName { .. } | Self::TooDeep { .. } | Self::Ambiguous { .. } | Self::WrongType { .. } => ErrorKind::InvalidInput,
             Self::SeveralNames { .. } | Self::Mounted { .. } => ErrorKind::InUse,
             Self::NotUnpackable { .. } => ErrorKind::Unsupported,
             Self::Cancelled => ErrorKind::Io,

@@ -15,8 +15,6 @@ use crate::names::{Found, named};
 pub enum Removed {
     /// A name is gone.
     Untagged(Reference),
-    /// A name by digest is gone with the last name of its repository.
-    UntaggedDigest(String),
     /// An image, or one of its snapshots (by chain ID, topmost first), is gone.
     Deleted(Digest),
 }
@@ -48,6 +46,10 @@ impl Layerstore {
     /// name if it has no other.
     pub fn tag(&self, source: &str, target: &Reference) -> Result<()> {
         let found = self.find(source)?;
+        // `sha256:…` must stay an image ID, as in Docker.
+        if target.domain() == "docker.io" && ["library/sha256", "library/sha512"].contains(&target.path()) {
+            return Err(Error::ReservedName { name: target.familiar() });
+        }
         self.store.set_reference(LOCAL, &target.to_string(), &found.target)?;
         Ok(())
     }
@@ -133,19 +135,7 @@ fn collected(nodes: &[Node]) -> Vec<CollectedObject> {
 
 fn report(found: &Found, untagged: &[String], nodes: &[Node]) -> Vec<Removed> {
     let mut removed = Vec::new();
-    for name in untagged {
-        let Some(reference) = named(name) else { continue };
-        let repository = reference.familiar_repository().to_owned();
-        removed.push(Removed::Untagged(reference));
-        let still_there = found.names.iter().any(|other| {
-            !untagged.contains(other)
-                && named(other).is_some_and(|other| other.familiar_repository() == repository)
-        });
-        let by_digest = Removed::UntaggedDigest(format!("{repository}@{}", found.target));
-        if !still_there && !removed.contains(&by_digest) {
-            removed.push(by_digest);
-        }
-    }
+    removed.extend(untagged.iter().filter_map(|name| named(name)).map(Removed::Untagged));
     let is_gone = |digest: &Digest| {
         nodes.iter().any(|node| matches!(&node.object, Object::Blob(blob) if blob == digest))
     };

@@ -24,7 +24,6 @@ pub(super) fn run(context: &Context, args: &Remove) -> Result<(), Failures> {
 fn line(removed: &Removed) -> String {
     match removed {
         Removed::Untagged(name) => format!("Untagged: {}\n", name.familiar()),
-        Removed::UntaggedDigest(name) => format!("Untagged: {name}\n"),
         Removed::Deleted(digest) => format!("Deleted: {digest}\n"),
     }
 }

@@ -80,6 +80,10 @@ impl Archive {
         let blob = |digest: &str| format!("blobs/sha256/{}", hex_of(digest));
         for (names, image) in &self.images {
             let descriptor = layout.parts(image);
+            // Docker lists an image without names once.
+            if names.is_empty() {
+                layout.list_nameless(descriptor.clone());
+            }
             for name in names {
                 layout.list(name, descriptor.clone());
             }

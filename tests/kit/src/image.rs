@@ -155,6 +155,11 @@ impl Layout {
         self.index["manifests"].as_array_mut().unwrap().push(descriptor);
     }
 
+    /// Lists a manifest or index under no name.
+    pub fn list_nameless(&mut self, descriptor: Value) {
+        self.index["manifests"].as_array_mut().unwrap().push(descriptor);
+    }
+
     /// Adds an image under `name`.
     #[must_use]
     pub fn image(mut self, name: &str, image: &Image) -> Self {

@@ -95,7 +95,7 @@ pub enum Error {
     #[error("the image has no platform for {wanted}; it has {}", list(present))]
     NoPlatform {
         /// What was wanted.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// What there is.
         present: Vec<Platform>,
     },
@@ -193,7 +193,10 @@ impl Error {
             | Self::NoImage { .. }
             | Self::NoPath { .. }
             | Self::NotMounted { .. } => ErrorKind::NotFound,
-            Self::ReservedName { .. } | Self::TooDeep { .. } | Self::Ambiguous { .. } | Self::WrongType { .. } => ErrorKind::InvalidInput,
+            Self::ReservedName { .. }
+            | Self::TooDeep { .. }
+            | Self::Ambiguous { .. }
+            | Self::WrongType { .. } => ErrorKind::InvalidInput,
             Self::SeveralNames { .. } | Self::Mounted { .. } => ErrorKind::InUse,
             Self::NotUnpackable { .. } => ErrorKind::Unsupported,
             Self::Cancelled => ErrorKind::Io,

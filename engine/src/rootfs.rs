@@ -198,10 +198,7 @@ impl Rootfs {
             return Ok(None);
         }
         for &layer in &directory.layers {
-            let stat = match self.stat(layer, &path)? {
-                Some(stat) => stat,
-                None => continue,
-            };
+            let Some(stat) = self.stat(layer, &path)? else { continue };
             let kind = FileType::from_raw_mode(stat.st_mode);
             if is_whiteout(kind, &stat) {
                 break;
@@ -274,13 +271,13 @@ impl Rootfs {
             mode: stat.st_mode & 0o7777,
             uid: stat.st_uid,
             gid: stat.st_gid,
-            links: stat.st_nlink.into(),
+            links: stat.st_nlink,
             size: if matches!(kind, FileKind::Regular | FileKind::Symlink) {
                 stat.st_size.cast_unsigned()
             } else {
                 0
             },
-            modified: (stat.st_mtime.into(), u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+            modified: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
             device: (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)),
             link,
         })

@@ -1,6 +1,7 @@
 //! Loading images from an archive.
 
 mod contents;
+mod feed;
 mod plan;
 mod stream;
 
@@ -12,17 +13,17 @@ use std::thread;
 
 use layerstore_archive::Source as ArchiveSource;
 use layerstore_gc::Scope;
-use layerstore_oci::{Compression, Descriptor, DiffId, Digest, Manifest, Platform, Reference, media_type};
-use layerstore_store::{
-    Edge, EdgeKind, ImageCommit, Key, LOCAL, NewBlob, NewImage, Presence, Publication, Session,
-};
+use layerstore_oci::{Compression, Descriptor, Digest, Manifest, Platform, Reference, media_type};
+use layerstore_store::{Edge, EdgeKind, ImageCommit, LOCAL, NewBlob, NewImage, Object, Publication, Session};
 
 use self::contents::{Contents, Spool};
-use self::plan::{Plan, PlannedImage, PlannedKind, Planner, Task};
+use self::feed::Feed;
+use self::plan::{Plan, PlannedImage, PlannedKind, Planner};
 use crate::Layerstore;
 use crate::error::{Error, Result};
-use crate::event::{LayerName, Listener};
-use crate::layers::{self, Feeder, Finished, Layer, Work};
+use crate::event::Listener;
+use crate::images::seconds;
+use crate::layers::{self, Finished};
 
 /// Where an archive is.
 #[derive(Debug)]
@@ -109,7 +110,7 @@ impl Layerstore {
         file: File,
         options: &LoadOptions,
         listener: &Listener<'_>,
-        new: &mut Vec<layerstore_store::Object>,
+        new: &mut Vec<Object>,
     ) -> Result<LoadReport> {
         let session = self.store.session(LOCAL)?;
         let loader = Loader { engine: self, session, options, listener };
@@ -147,7 +148,7 @@ impl Loader<'_> {
         contents: &dyn Contents,
         quiet: &HashSet<Digest>,
         first: usize,
-        new: &mut Vec<layerstore_store::Object>,
+        new: &mut Vec<Object>,
     ) -> Result<LoadReport> {
         let store = &self.engine.store;
         let mut planner = Planner {
@@ -173,12 +174,7 @@ impl Loader<'_> {
         self.commit(&mut plan, &finished, new)
     }
 
-    fn commit(
-        &self,
-        plan: &mut Plan,
-        finished: &[Finished],
-        new: &mut Vec<layerstore_store::Object>,
-    ) -> Result<LoadReport> {
+    fn commit(&self, plan: &mut Plan, finished: &[Finished], new: &mut Vec<Object>) -> Result<LoadReport> {
         let store = &self.engine.store;
         let mut images = Vec::with_capacity(plan.images.len());
         let mut made = std::collections::HashMap::new();
@@ -205,7 +201,7 @@ impl Loader<'_> {
                     .config
                     .platform
                     .map_or_else(|| "unknown/unknown".to_owned(), |p| p.to_string()),
-                created: image.config.created.as_deref().and_then(unix_seconds),
+                created: image.config.created.as_deref().and_then(seconds),
                 labels: image.config.config.labels.into_iter().collect(),
                 layers: blobs.zip(image.config.diff_ids).collect(),
             });
@@ -289,7 +285,7 @@ impl Loader<'_> {
     }
 
     /// Manifests, indexes and configs become blobs, all in one step.
-    fn publish_documents(&self, plan: &Plan, new: &mut Vec<layerstore_store::Object>) -> Result<()> {
+    fn publish_documents(&self, plan: &Plan, new: &mut Vec<Object>) -> Result<()> {
         let store = &self.engine.store;
         let wanted: Vec<_> = plan.documents.iter().map(|document| (document.digest.clone(), None)).collect();
         let present = store.lease_layers(&self.session, &wanted)?;
@@ -309,170 +305,4 @@ impl Loader<'_> {
         }
         Ok(())
     }
-}
-
-fn unix_seconds(created: &str) -> Option<i64> {
-    created.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
-}
-
-/// The feeder's side of a load.
-struct Feed<'a, 'f> {
-    loader: &'a Loader<'a>,
-    contents: &'a dyn Contents,
-    quiet: &'a HashSet<Digest>,
-    first: usize,
-    feeder: &'a mut Feeder<'f>,
-}
-
-impl Feed<'_, '_> {
-    fn all(mut self, tasks: &[Task]) -> Result<()> {
-        let tasks: Vec<(Layer, &Task)> = tasks
-            .iter()
-            .enumerate()
-            .map(|(number, task)| Ok((self.layer(number, task)?, task)))
-            .collect::<Result<_>>()?;
-        let mut open = Vec::new();
-        for ((layer, task), presence) in tasks.iter().zip(self.presences(&tasks)?) {
-            if !self.settled(layer, task, presence.as_ref())? {
-                open.push((layer, *task));
-            }
-        }
-        let mut busy = Vec::new();
-        for (layer, task) in open {
-            match self.try_claims(layer, task)? {
-                Some(claims) => self.claimed(layer, task, claims)?,
-                None => {
-                    self.feeder.waiting(layer);
-                    busy.push((layer, task));
-                }
-            }
-        }
-        for (layer, task) in busy {
-            if self.feeder.stopped() {
-                return Err(Error::Cancelled);
-            }
-            let store = &self.loader.engine.store;
-            let claims = keys(layer, task).iter().map(|key| store.claim(key)).collect::<Result<_, _>>()?;
-            self.claimed(layer, task, claims)?;
-        }
-        Ok(())
-    }
-
-    fn layer(&self, number: usize, task: &Task) -> Result<Layer> {
-        let digest = match &task.descriptor {
-            Some(descriptor) => Some(descriptor.digest.clone()),
-            None => self.contents.stored(&task.member),
-        };
-        let name = match (&task.diff_id, &digest) {
-            // A docker-archive's layers are known by what they are uncompressed.
-            (Some(diff_id), None) => LayerName::Digest(diff_id.digest().clone()),
-            (_, Some(digest)) => LayerName::Digest(digest.clone()),
-            (None, None) => LayerName::Member(task.member.clone()),
-        };
-        Ok(Layer {
-            index: self.first + number,
-            name,
-            digest,
-            size: task.descriptor.as_ref().map(|descriptor| descriptor.size),
-            media_type: task.descriptor.as_ref().map(|descriptor| descriptor.media_type.clone()),
-            diff_id: task.diff_id.clone(),
-        })
-    }
-
-    /// What the store has of each layer; nothing where not even its digest is known.
-    fn presences(&self, tasks: &[(Layer, &Task)]) -> Result<Vec<Option<(Digest, Presence)>>> {
-        let store = &self.loader.engine.store;
-        let mut digests = Vec::with_capacity(tasks.len());
-        for (layer, _) in tasks {
-            let digest = match (&layer.digest, &layer.diff_id) {
-                (Some(digest), _) => Some(digest.clone()),
-                (None, Some(diff_id)) => store.blob_of_layer(diff_id)?,
-                (None, None) => None,
-            };
-            digests.push(digest);
-        }
-        let known: Vec<(Digest, Option<DiffId>)> = digests
-            .iter()
-            .zip(tasks)
-            .filter_map(|(digest, (layer, _))| Some((digest.clone()?, layer.diff_id.clone())))
-            .collect();
-        let mut found = store.lease_layers(&self.loader.session, &known)?.into_iter();
-        Ok(digests
-            .into_iter()
-            .map(|digest| digest.and_then(|digest| Some((digest, found.next()?))))
-            .collect())
-    }
-
-    /// Whether nothing is left to do for a layer.
-    fn settled(&self, layer: &Layer, task: &Task, presence: Option<&(Digest, Presence)>) -> Result<bool> {
-        let Some((digest, Presence { blob: Some(blob), tree })) = presence else { return Ok(false) };
-        if let (Some(expected), Some(actual)) = (&layer.diff_id, &blob.diff_id)
-            && expected != actual
-        {
-            return Err(Error::DiffIdMismatch {
-                layer: layer.name.to_string(),
-                expected: expected.clone(),
-                actual: actual.clone(),
-            });
-        }
-        if task.unpack && (tree.is_none() || blob.diff_id.is_none()) {
-            return Ok(false);
-        }
-        let finished = Finished { digest: digest.clone(), size: blob.size, compression: None };
-        self.feeder.already_exists(layer, finished, self.quiet.contains(digest));
-        Ok(true)
-    }
-
-    fn try_claims(&self, layer: &Layer, task: &Task) -> Result<Option<Vec<layerstore_store::Claim>>> {
-        let store = &self.loader.engine.store;
-        let mut claims = Vec::new();
-        for key in keys(layer, task) {
-            match store.try_claim(&key)? {
-                Some(claim) => claims.push(claim),
-                None => return Ok(None),
-            }
-        }
-        Ok(Some(claims))
-    }
-
-    /// Does what is left to do for a layer that nobody else is at.
-    fn claimed(&mut self, layer: &Layer, task: &Task, claims: Vec<layerstore_store::Claim>) -> Result<()> {
-        if self.feeder.stopped() {
-            return Err(Error::Cancelled);
-        }
-        let presence = self.presences(&[(layer.clone(), task)])?.pop().flatten();
-        if self.settled(layer, task, presence.as_ref())? {
-            return Ok(());
-        }
-        let (blob, tree) = match presence {
-            Some((digest, Presence { blob, tree })) => (blob.map(|blob| (digest, blob.size)), tree),
-            None => (None, None),
-        };
-        let work = match (task.unpack, tree) {
-            (false, _) => Work::Keep,
-            (true, Some(_)) => Work::Verify,
-            (true, None) => Work::Unpack,
-        };
-        if let Some((digest, size)) = blob {
-            return self.feeder.reuse(layer.clone(), work, claims, digest, size);
-        }
-        let Some(mut member) = self.contents.open(&task.member)? else {
-            return Err(match &layer.digest {
-                Some(digest) => Error::MissingBlob { what: "layer", digest: digest.clone() },
-                None => {
-                    let member = task.member.clone();
-                    layerstore_archive::Error::Missing { member, wanted_by: "manifest.json" }.into()
-                }
-            });
-        };
-        let mut layer = layer.clone();
-        layer.size.get_or_insert(member.size);
-        self.feeder.receive(layer, work, claims, &mut member.reader)
-    }
-}
-
-/// What has to be claimed for a layer, in the order in which it has to be.
-fn keys(layer: &Layer, task: &Task) -> Vec<Key> {
-    let tree = layer.diff_id.clone().filter(|_| task.unpack).map(Key::Layer);
-    tree.into_iter().chain(layer.digest.clone().map(Key::Blob)).collect()
 }

@@ -118,7 +118,7 @@ impl Planner<'_> {
             return Err(unusable(layerstore_oci::DocumentError::LayerCount { layers, diff_ids }));
         }
         if let Some(wanted) = self.platform {
-            self.check_platform(wanted, config.platform.as_ref())?;
+            check_platform(wanted, config.platform.as_ref())?;
         }
         let id = Digest::sha256_of(&bytes);
         self.keep_document(id.clone(), media_type::OCI_CONFIG, bytes);
@@ -260,15 +260,11 @@ impl Planner<'_> {
         };
         match wanted.select(platforms()) {
             Some(number) => Ok(images.get(number).copied()),
-            None => Err(Error::NoPlatform { wanted, present: platforms().flatten().cloned().collect() }),
+            None => Err(Error::NoPlatform {
+                wanted: wanted.into(),
+                present: platforms().flatten().cloned().collect(),
+            }),
         }
-    }
-
-    fn check_platform(&self, wanted: &Platform, present: Option<&Platform>) -> Result<()> {
-        if wanted.select([present]).is_some() {
-            return Ok(());
-        }
-        Err(Error::NoPlatform { wanted: wanted.clone(), present: present.into_iter().cloned().collect() })
     }
 
     fn add_leaf(&mut self, leaf: Leaf, unpack: bool, notes: &mut Vec<String>) -> Result<()> {
@@ -383,4 +379,11 @@ impl Planner<'_> {
             Err(Error::DocumentMismatch { what, digest: descriptor.digest.clone(), actual })
         }
     }
+}
+
+fn check_platform(wanted: &Platform, present: Option<&Platform>) -> Result<()> {
+    if wanted.select([present]).is_some() {
+        return Ok(());
+    }
+    Err(Error::NoPlatform { wanted: wanted.clone().into(), present: present.into_iter().cloned().collect() })
 }

@@ -1,0 +1,174 @@
+//! Which layers are received, which are reused, and who does it when several want the same.
+
+use std::collections::HashSet;
+
+use layerstore_oci::{DiffId, Digest};
+use layerstore_store::{Claim, Key, Presence};
+
+use super::Loader;
+use super::contents::Contents;
+use super::plan::Task;
+use crate::error::{Error, Result};
+use crate::event::LayerName;
+use crate::layers::{Feeder, Finished, Layer, Work};
+
+/// The feeder's side of a load.
+pub(super) struct Feed<'a, 'f> {
+    pub(super) loader: &'a Loader<'a>,
+    pub(super) contents: &'a dyn Contents,
+    /// Blobs that were reported already.
+    pub(super) quiet: &'a HashSet<Digest>,
+    /// The number of the first layer.
+    pub(super) first: usize,
+    pub(super) feeder: &'a mut Feeder<'f>,
+}
+
+impl Feed<'_, '_> {
+    pub(super) fn all(mut self, tasks: &[Task]) -> Result<()> {
+        let tasks: Vec<(Layer, &Task)> =
+            tasks.iter().enumerate().map(|(number, task)| (self.layer(number, task), task)).collect();
+        let mut open = Vec::new();
+        for ((layer, task), presence) in tasks.iter().zip(self.presences(&tasks)?) {
+            if !self.settled(layer, task, presence.as_ref())? {
+                open.push((layer, *task));
+            }
+        }
+        let mut busy = Vec::new();
+        for (layer, task) in open {
+            match self.try_claims(layer, task)? {
+                Some(claims) => self.claimed(layer, task, claims)?,
+                None => {
+                    self.feeder.waiting(layer);
+                    busy.push((layer, task));
+                }
+            }
+        }
+        for (layer, task) in busy {
+            if self.feeder.stopped() {
+                return Err(Error::Cancelled);
+            }
+            let store = &self.loader.engine.store;
+            let claims = keys(layer, task).iter().map(|key| store.claim(key)).collect::<Result<_, _>>()?;
+            self.claimed(layer, task, claims)?;
+        }
+        Ok(())
+    }
+
+    fn layer(&self, number: usize, task: &Task) -> Layer {
+        let digest = match &task.descriptor {
+            Some(descriptor) => Some(descriptor.digest.clone()),
+            None => self.contents.stored(&task.member),
+        };
+        let name = match (&task.diff_id, &digest) {
+            // A docker-archive's layers are known by what they are uncompressed.
+            (Some(diff_id), None) => LayerName::Digest(diff_id.digest().clone()),
+            (_, Some(digest)) => LayerName::Digest(digest.clone()),
+            (None, None) => LayerName::Member(task.member.clone()),
+        };
+        Layer {
+            index: self.first + number,
+            name,
+            digest,
+            size: task.descriptor.as_ref().map(|descriptor| descriptor.size),
+            media_type: task.descriptor.as_ref().map(|descriptor| descriptor.media_type.clone()),
+            diff_id: task.diff_id.clone(),
+        }
+    }
+
+    /// What the store has of each layer; nothing where not even its digest is known.
+    fn presences(&self, tasks: &[(Layer, &Task)]) -> Result<Vec<Option<(Digest, Presence)>>> {
+        let store = &self.loader.engine.store;
+        let mut digests = Vec::with_capacity(tasks.len());
+        for (layer, _) in tasks {
+            let digest = match (&layer.digest, &layer.diff_id) {
+                (Some(digest), _) => Some(digest.clone()),
+                (None, Some(diff_id)) => store.blob_of_layer(diff_id)?,
+                (None, None) => None,
+            };
+            digests.push(digest);
+        }
+        let known: Vec<(Digest, Option<DiffId>)> = digests
+            .iter()
+            .zip(tasks)
+            .filter_map(|(digest, (layer, _))| Some((digest.clone()?, layer.diff_id.clone())))
+            .collect();
+        let mut found = store.lease_layers(&self.loader.session, &known)?.into_iter();
+        Ok(digests
+            .into_iter()
+            .map(|digest| digest.and_then(|digest| Some((digest, found.next()?))))
+            .collect())
+    }
+
+    /// Whether nothing is left to do for a layer.
+    fn settled(&self, layer: &Layer, task: &Task, presence: Option<&(Digest, Presence)>) -> Result<bool> {
+        let Some((digest, Presence { blob: Some(blob), tree })) = presence else { return Ok(false) };
+        if let (Some(expected), Some(actual)) = (&layer.diff_id, &blob.diff_id)
+            && expected != actual
+        {
+            return Err(Error::DiffIdMismatch {
+                layer: layer.name.to_string(),
+                expected: expected.clone(),
+                actual: actual.clone(),
+            });
+        }
+        if task.unpack && (tree.is_none() || blob.diff_id.is_none()) {
+            return Ok(false);
+        }
+        let finished = Finished { digest: digest.clone(), size: blob.size, compression: None };
+        self.feeder.already_exists(layer, finished, self.quiet.contains(digest));
+        Ok(true)
+    }
+
+    fn try_claims(&self, layer: &Layer, task: &Task) -> Result<Option<Vec<Claim>>> {
+        let store = &self.loader.engine.store;
+        let mut claims = Vec::new();
+        for key in keys(layer, task) {
+            match store.try_claim(&key)? {
+                Some(claim) => claims.push(claim),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(claims))
+    }
+
+    /// Does what is left to do for a layer that nobody else is at.
+    fn claimed(&mut self, layer: &Layer, task: &Task, claims: Vec<Claim>) -> Result<()> {
+        if self.feeder.stopped() {
+            return Err(Error::Cancelled);
+        }
+        let presence = self.presences(&[(layer.clone(), task)])?.pop().flatten();
+        if self.settled(layer, task, presence.as_ref())? {
+            return Ok(());
+        }
+        let (blob, tree) = match presence {
+            Some((digest, Presence { blob, tree })) => (blob.map(|blob| (digest, blob.size)), tree),
+            None => (None, None),
+        };
+        let work = match (task.unpack, tree) {
+            (false, _) => Work::Keep,
+            (true, Some(_)) => Work::Verify,
+            (true, None) => Work::Unpack,
+        };
+        if let Some((digest, size)) = blob {
+            return self.feeder.reuse(layer.clone(), work, claims, digest, size);
+        }
+        let Some(mut member) = self.contents.open(&task.member)? else {
+            return Err(match &layer.digest {
+                Some(digest) => Error::MissingBlob { what: "layer", digest: digest.clone() },
+                None => {
+                    let member = task.member.clone();
+                    layerstore_archive::Error::Missing { member, wanted_by: "manifest.json" }.into()
+                }
+            });
+        };
+        let mut layer = layer.clone();
+        layer.size.get_or_insert(member.size);
+        self.feeder.receive(layer, work, claims, &mut member.reader)
+    }
+}
+
+/// What has to be claimed for a layer, in the order in which it has to be.
+fn keys(layer: &Layer, task: &Task) -> Vec<Key> {
+    let tree = layer.diff_id.clone().filter(|_| task.unpack).map(Key::Layer);
+    tree.into_iter().chain(layer.digest.clone().map(Key::Blob)).collect()
+}

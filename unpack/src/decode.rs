@@ -4,7 +4,7 @@
 //! zstd stream may have several frames and skippable ones anywhere. Anything else behind the end is an
 //! error: nothing may be in a layer that its diff ID does not cover.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Cursor, Read};
 
 use flate2::bufread::GzDecoder;
 use layerstore_oci::Compression;
@@ -12,21 +12,32 @@ use layerstore_oci::Compression;
 /// The largest zstd window accepted, as a power of two: 128 MiB, what `zstd -d` accepts by default.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
+/// Bytes that tell the forms apart.
+const MAGIC_LENGTH: u64 = 4;
+
 /// Decompresses whatever it is given.
-pub struct Decoder<R: BufRead>(Form<R>);
+pub struct Decoder<R: BufRead>(Form<Whole<R>>);
+
+/// The source with its first bytes, which had to be read ahead.
+type Whole<R> = io::Chain<Cursor<Vec<u8>>, R>;
 
 enum Form<R: BufRead> {
     Plain(R),
-    Gzip(Gzip<R>),
+    Gzip(Box<Gzip<R>>),
     Zstd(Box<zstd::stream::read::Decoder<'static, R>>),
 }
 
 impl<R: BufRead> Decoder<R> {
-    /// Looks at the first bytes of `source`, which come from its buffer and are not consumed.
+    /// Looks at the first bytes of `source`.
     pub fn new(mut source: R) -> io::Result<Self> {
-        Ok(Self(match Compression::detect(source.fill_buf()?) {
+        // A slow source may give them one at a time.
+        let mut first = Vec::new();
+        source.by_ref().take(MAGIC_LENGTH).read_to_end(&mut first)?;
+        let compression = Compression::detect(&first);
+        let source = Cursor::new(first).chain(source);
+        Ok(Self(match compression {
             Compression::None => Form::Plain(source),
-            Compression::Gzip => Form::Gzip(Gzip { member: Some(GzDecoder::new(source)) }),
+            Compression::Gzip => Form::Gzip(Box::new(Gzip { member: Some(GzDecoder::new(source)) })),
             Compression::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(source)?;
                 decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
@@ -105,6 +116,27 @@ mod tests {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(data).unwrap();
         encoder.finish().unwrap()
+    }
+
+    /// One byte at a time.
+    struct Slow<'a>(&'a [u8]);
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let count = buffer.len().min(1);
+            self.0.read(&mut buffer[..count])
+        }
+    }
+
+    #[test]
+    fn a_slow_source_is_recognised_too() {
+        let zstd = zstd::stream::encode_all(&b"data"[..], 1).unwrap();
+        for stream in [gzip(b"data"), zstd, b"data".to_vec()] {
+            let mut out = Vec::new();
+            let source = io::BufReader::new(Slow(&stream));
+            Decoder::new(source).unwrap().read_to_end(&mut out).unwrap();
+            assert_eq!(out, b"data");
+        }
     }
 
     fn decode(data: &[u8]) -> io::Result<Vec<u8>> {

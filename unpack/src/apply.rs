@@ -5,20 +5,21 @@ use std::io::BufRead;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use layerstore_tar::{Entry, EntryKind, Reader};
+use layerstore_tar::{Entry, EntryKind, Reader, Segment};
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, fchmod, fstat, ftruncate, linkat, makedev, mkdirat, mknodat, openat,
-    statat, symlinkat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, Stat, fchmod, fchown, fstat, ftruncate, linkat, makedev, mkdirat,
+    mknodat, openat, statat, symlinkat,
 };
 use rustix::io::{Errno, pwrite, write};
 
-use crate::Unpacked;
 use crate::attributes::{Attributes, Lost};
 use crate::error::{EntryContext as _, Error, Result, lossy, refused};
 use crate::options::{Options, Ownership};
+use crate::remove::remove;
 use crate::root::{Implied, Root, clean, open_root, split};
 use crate::umask::PrivateUmask;
 use crate::whiteout::{self, Marker, Markers};
+use crate::{Unpacked, Usage};
 
 /// What a file takes on disk is counted in blocks of this size.
 const BLOCK: u64 = 4096;
@@ -39,14 +40,22 @@ pub(crate) struct Applier<'a> {
     directories: HashMap<u64, Pending>,
     implied: BTreeSet<Vec<u8>>,
     markers: Markers,
+    /// What [`Limits::memory`](crate::Limits::memory) limits.
+    memory: u64,
     pub(crate) result: Unpacked,
 }
 
 impl<'a> Applier<'a> {
     pub(crate) fn new(target: &Path, options: &'a Options, umask: &'a PrivateUmask) -> Result<Self> {
         let root = open_root(target).entry("open", target.as_os_str().as_encoded_bytes())?;
-        let inode = fstat(&root).entry("look at", b"/")?.st_ino;
-        // A default ACL of the store's directory would be inherited by everything below.
+        let stat = fstat(&root).entry("look at", b"/")?;
+        // The group of a set-group-ID directory would be inherited by everything below, as the store's
+        // directory may have done already, and so would a default ACL.
+        let group = rustix::process::getegid();
+        if stat.st_gid != group.as_raw() {
+            fchown(&root, None, Some(group)).entry("set the group of", b"/")?;
+        }
+        fchmod(&root, Mode::RWXU).entry("set the mode of", b"/")?;
         match rustix::fs::fremovexattr(&root, "system.posix_acl_default") {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
             Err(errno) => return Err(errno).entry("clear the default ACL of", b"/"),
@@ -58,9 +67,10 @@ impl<'a> Applier<'a> {
             directories: HashMap::new(),
             implied: BTreeSet::new(),
             markers: Markers::default(),
+            memory: 0,
             result: Unpacked::default(),
         };
-        applier.note_implied(vec![Implied { inode, path: Vec::new() }]);
+        applier.note_implied(vec![Implied { inode: stat.st_ino, path: Vec::new() }])?;
         Ok(applier)
     }
 
@@ -90,7 +100,10 @@ impl<'a> Applier<'a> {
         match whiteout::marker(&path)? {
             Marker::None => {}
             Marker::Ignored => return Ok(()),
-            marker => return self.markers.add(path, &marker),
+            marker => {
+                self.remember(path.len())?;
+                return self.markers.add(&path, &marker);
+            }
         }
         if path.is_empty() {
             return self.root_entry(entry);
@@ -111,17 +124,16 @@ impl<'a> Applier<'a> {
         }
         let inode = fstat(self.root.directory()).entry("look at", b"/")?.st_ino;
         let attributes = self.attributes(entry)?;
-        self.note_listed(inode, Vec::new(), attributes);
-        Ok(())
+        self.note_listed(inode, Vec::new(), attributes)
     }
 
     fn directory(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
         let attributes = self.attributes(entry)?;
-        let inode = self.create(path, |parent, name| match mkdirat(parent, name, Mode::RWXU) {
+        let (place, inode) = self.create(path, |parent, name| match mkdirat(parent, name, Mode::RWXU) {
             Err(Errno::EXIST) => {
                 let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
                 // Listed twice, or implied before: what is in it stays.
-                if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                if is_directory(&stat) {
                     return Ok(stat.st_ino);
                 }
                 Err(Errno::EXIST)
@@ -129,8 +141,7 @@ impl<'a> Applier<'a> {
             Err(errno) => Err(errno),
             Ok(()) => Ok(statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?.st_ino),
         })?;
-        self.note_listed(inode, path.to_vec(), attributes);
-        Ok(())
+        self.note_listed(inode, place, attributes)
     }
 
     fn regular(&mut self, reader: &mut Reader<&mut dyn BufRead>, path: &[u8], entry: &Entry) -> Result<()> {
@@ -138,27 +149,26 @@ impl<'a> Applier<'a> {
         // Until the owner is right nobody gains anything from set-user-ID, and chown clears it.
         let mode = Mode::from_raw_mode(entry.mode & 0o777);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = self.create(path, |parent, name| openat(parent, name, flags, mode))?;
-        let written = match &entry.sparse {
-            None => copy(reader, &file, path)?,
+        let (_, file) = self.create(path, |parent, name| openat(parent, name, flags, mode))?;
+        let blocks = match &entry.sparse {
+            None => copy(reader, &file, path)?.div_ceil(BLOCK),
             Some(segments) => {
-                let mut written = 0;
                 for segment in segments {
                     copy_segment(reader, &file, path, segment.offset, segment.len)?;
-                    written += segment.len;
                 }
                 ftruncate(&file, entry.size).entry("set the size of", path)?;
-                written
+                blocks_of(segments)
             }
         };
         let lost = attributes.set_owner_and_xattrs(file.as_fd(), path, self.options)?;
         self.result.lost += lost;
-        if entry.mode & 0o7000 != 0 || !self.umask.exact() {
+        if attributes.change_mode() || !self.umask.exact() {
             fchmod(&file, Mode::from_raw_mode(entry.mode)).entry("set the mode of", path)?;
         }
         attributes.set_times(file.as_fd(), path)?;
-        self.result.usage.bytes += entry.size;
-        self.result.usage.allocated += written.next_multiple_of(BLOCK);
+        // A few sparse files can be longer together than a number can say.
+        self.result.usage.bytes = self.result.usage.bytes.saturating_add(entry.size);
+        self.result.usage.allocated = self.result.usage.allocated.saturating_add(blocks * BLOCK);
         Ok(())
     }
 
@@ -170,22 +180,26 @@ impl<'a> Applier<'a> {
         }
         let (directory, target_name) = split(&target);
         let source: OwnedFd = match self.root.existing(directory)? {
-            Some(directory) => directory.try_clone_to_owned().entry("open the directory of", &target)?,
+            Some(place) => place.directory.try_clone().entry("open the directory of", &target)?,
             None => return Err(missing()),
         };
-        match statat(&source, target_name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+        let inode = match statat(&source, target_name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if is_directory(&stat) => {
                 return Err(refused(&entry.path, "it is a hard link to a directory"));
             }
-            Ok(_) => {}
+            Ok(stat) => stat.st_ino,
             Err(Errno::NOENT) => return Err(missing()),
             Err(errno) => return Err(errno).entry("look at", &target),
-        }
-        // Linked to itself: replacing it would destroy it.
-        if target == path {
-            return Ok(());
-        }
-        self.create(path, |parent, name| linkat(&source, target_name, parent, name, AtFlags::empty()))?;
+        };
+        self.create(path, |parent, name| {
+            match linkat(&source, target_name, parent, name, AtFlags::empty()) {
+                // Linked to itself, maybe through another path: replacing it would destroy it.
+                Err(Errno::EXIST) if statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?.st_ino == inode => {
+                    Ok(())
+                }
+                other => other,
+            }
+        })?;
         // A name, not an inode.
         self.result.usage.inodes -= 1;
         Ok(())
@@ -196,7 +210,7 @@ impl<'a> Applier<'a> {
             return Err(refused(&entry.path, "it is a symbolic link to nothing"));
         }
         let attributes = self.attributes(entry)?;
-        let opened = self.create(path, |parent, name| {
+        let (_, opened) = self.create(path, |parent, name| {
             symlinkat(entry.link.as_slice(), parent, name)?;
             openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
         })?;
@@ -216,7 +230,7 @@ impl<'a> Applier<'a> {
         };
         let mode = Mode::from_raw_mode(entry.mode);
         let number = makedev(device.0, device.1);
-        let created = self.create(path, |parent, name| {
+        let (_, created) = self.create(path, |parent, name| {
             match mknodat(parent, name, kind, mode, number) {
                 Err(Errno::PERM) if self_is_lenient(self.options) && kind != FileType::Fifo => {
                     return Ok(None);
@@ -233,49 +247,76 @@ impl<'a> Applier<'a> {
         };
         let lost = attributes.set_owner_and_xattrs_of_path(created.as_fd(), path, self.options)?;
         self.result.lost += lost;
-        if entry.mode & 0o7000 != 0 || !self.umask.exact() {
+        if attributes.change_mode() || !self.umask.exact() {
             attributes.set_mode_of_path(created.as_fd(), path)?;
         }
         attributes.set_times_of_path(created.as_fd(), path)
     }
 
-    /// Creates something at `path`, in the place of what an earlier entry put there.
+    /// Creates something at `path`, in the place of what an earlier entry put there. Returns also where it is
+    /// without symbolic links.
     fn create<T>(
         &mut self,
         path: &[u8],
         make: impl Fn(BorrowedFd<'_>, &[u8]) -> Result<T, Errno>,
-    ) -> Result<T> {
+    ) -> Result<(Vec<u8>, T)> {
         let (directory, name) = split(path);
         let mut implied = Vec::new();
-        let parent = self.root.created(directory, &mut implied)?;
-        let made = match make(parent, name) {
+        let place = self.root.created(directory, &mut implied)?;
+        let created = place.join(name);
+        let parent = place.directory.as_fd();
+        let outcome = match make(parent, name) {
             Err(Errno::EXIST) => {
-                remove(parent, name).entry("replace", path)?;
-                let made = make(parent, name).entry("create", path);
+                let (directories, implied) = (&mut self.directories, &mut self.implied);
+                let usage = &mut self.result.usage;
+                remove(parent, name, &mut |stat| {
+                    usage.subtract(stat);
+                    // Its inode number may be another directory's next.
+                    if is_directory(stat)
+                        && let Some(pending) = directories.remove(&stat.st_ino)
+                    {
+                        implied.remove(&pending.path);
+                    }
+                })
+                .entry("replace", path)?;
+                let outcome = make(parent, name).entry("create", path)?;
                 self.root.forget();
-                made?
+                outcome
             }
             other => other.entry("create", path)?,
         };
-        self.note_implied(implied);
+        self.note_implied(implied)?;
         self.result.usage.inodes += 1;
-        Ok(made)
+        Ok((created, outcome))
     }
 
     fn attributes(&mut self, entry: &Entry) -> Result<Attributes> {
         Attributes::new(entry, self.options)
     }
 
-    pub(crate) fn note_implied(&mut self, implied: Vec<Implied>) {
+    /// Counts what is kept until the end.
+    fn remember(&mut self, bytes: usize) -> Result<()> {
+        self.memory = self.memory.saturating_add(bytes as u64 + 64);
+        let limit = self.options.limits.memory;
+        if self.memory > limit {
+            return Err(Error::Limit { what: "bytes of directories' and whiteouts' names", limit });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn note_implied(&mut self, implied: Vec<Implied>) -> Result<()> {
         for Implied { inode, path } in implied {
+            self.remember(path.len())?;
             self.implied.insert(path.clone());
             self.directories.insert(inode, Pending { path, attributes: Attributes::implied() });
             self.result.usage.inodes += 1;
             self.result.usage.allocated += BLOCK;
         }
+        Ok(())
     }
 
-    fn note_listed(&mut self, inode: u64, path: Vec<u8>, attributes: Attributes) {
+    fn note_listed(&mut self, inode: u64, path: Vec<u8>, attributes: Attributes) -> Result<()> {
+        self.remember(path.len() + attributes.size())?;
         match self.directories.get_mut(&inode) {
             Some(pending) => {
                 self.implied.remove(&pending.path);
@@ -290,6 +331,7 @@ impl<'a> Applier<'a> {
                 self.directories.insert(inode, Pending { path, attributes });
             }
         }
+        Ok(())
     }
 
     fn finish_directories(&mut self) -> Result<()> {
@@ -299,9 +341,9 @@ impl<'a> Applier<'a> {
         directories.sort_unstable_by(|(_, a), (_, b)| b.path.cmp(&a.path));
         for (inode, Pending { path, attributes }) in directories {
             let directory = match self.root.existing(&path)? {
-                Some(directory) => {
+                Some(place) => {
                     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                    openat(directory, ".", flags, Mode::empty()).entry("open", &path)?
+                    openat(&place.directory, ".", flags, Mode::empty()).entry("open", &path)?
                 }
                 None => continue,
             };
@@ -317,8 +359,39 @@ impl<'a> Applier<'a> {
     }
 }
 
+impl Usage {
+    /// Forgets a file of which one name was removed.
+    fn subtract(&mut self, stat: &Stat) {
+        if is_directory(stat) {
+            self.allocated = self.allocated.saturating_sub(BLOCK);
+        } else if stat.st_nlink > 1 {
+            return;
+        } else if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+            let number = |number: i64| u64::try_from(number).unwrap_or(0);
+            self.bytes = self.bytes.saturating_sub(number(stat.st_size));
+            self.allocated = self.allocated.saturating_sub(number(stat.st_blocks) * 512);
+        }
+        self.inodes = self.inodes.saturating_sub(1);
+    }
+}
+
+fn is_directory(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+}
+
 fn self_is_lenient(options: &Options) -> bool {
     options.ownership == Ownership::Current
+}
+
+/// Blocks that the segments touch, which are sorted.
+fn blocks_of(segments: &[Segment]) -> u64 {
+    let (mut blocks, mut end) = (0, 0);
+    for segment in segments {
+        let first = (segment.offset / BLOCK).max(end);
+        end = (segment.offset + segment.len).div_ceil(BLOCK);
+        blocks += end.saturating_sub(first);
+    }
+    blocks
 }
 
 fn copy(reader: &mut Reader<&mut dyn BufRead>, file: &OwnedFd, path: &[u8]) -> Result<u64> {
@@ -363,32 +436,6 @@ fn copy_segment(
         }
     }
     Ok(())
-}
-
-/// Removes whatever is at `name`, without following it.
-fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
-    match unlinkat(parent, name, AtFlags::empty()) {
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        other => return other,
-    }
-    let directory = openat(
-        parent,
-        name,
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    let mut children = Vec::new();
-    for child in rustix::fs::Dir::read_from(&directory)? {
-        let child = child?;
-        let name = child.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            children.push(name.to_vec());
-        }
-    }
-    for child in children {
-        remove(directory.as_fd(), &child)?;
-    }
-    unlinkat(parent, name, AtFlags::REMOVEDIR)
 }
 
 impl std::ops::AddAssign for Lost {

@@ -37,6 +37,18 @@ pub(crate) struct Attributes {
 }
 
 impl Attributes {
+    /// Bytes of memory that grow with what the layer says.
+    pub(crate) fn size(&self) -> usize {
+        self.xattrs.iter().map(|(name, value)| name.as_bytes().len() + value.len()).sum()
+    }
+
+    /// Whether the mode must be set although the file was created with it: `chown` clears set-user-ID, and an
+    /// access ACL carries a mode of its own.
+    pub(crate) fn change_mode(&self) -> bool {
+        let acl = |(name, _): &(CString, Vec<u8>)| name.as_bytes() == b"system.posix_acl_access";
+        self.mode.as_raw_mode() & 0o7000 != 0 || self.xattrs.iter().any(acl)
+    }
+
     pub(crate) fn new(entry: &Entry, options: &Options) -> Result<Self> {
         let id = |id: u64| -> Result<u32> {
             // -1 means "leave it" to chown.

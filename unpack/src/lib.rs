@@ -11,6 +11,7 @@ mod decode;
 mod error;
 mod options;
 mod pipeline;
+mod remove;
 mod root;
 mod umask;
 mod whiteout;

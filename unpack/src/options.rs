@@ -43,13 +43,21 @@ pub struct Limits {
     pub output_bytes: u64,
     /// Entries. Default 10 million, a hundred times what large images have.
     pub entries: u64,
+    /// Bytes that are kept in memory until the end: the paths of directories and whiteouts, the extended
+    /// attributes of directories, and 64 for each. Default 256 MiB, enough for two million directories.
+    pub memory: u64,
     /// What the tar reader accepts.
     pub tar: layerstore_tar::Limits,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { output_bytes: 1 << 40, entries: 10_000_000, tar: layerstore_tar::Limits::default() }
+        Self {
+            output_bytes: 1 << 40,
+            entries: 10_000_000,
+            memory: 256 << 20,
+            tar: layerstore_tar::Limits::default(),
+        }
     }
 }
 

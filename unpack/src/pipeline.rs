@@ -88,7 +88,7 @@ fn run_threaded<R: Read + Send, T>(
         give_back.send(vec![0; BUFFER_SIZE]).unwrap_or_default();
     }
     thread::scope(|scope| {
-        let (to_hasher, hashed) = channel::<Arc<Chunk>>();
+        let (to_hasher, to_hash) = channel::<Arc<Chunk>>();
         let (to_writer, written) = channel();
         scope.spawn(move || {
             // Ends when the stream does, or when the writer has gone.
@@ -106,7 +106,7 @@ fn run_threaded<R: Read + Send, T>(
         let hasher = scope.spawn(move || {
             let mut hasher = Hasher::new(Algorithm::Sha256);
             let mut bytes = 0;
-            for chunk in hashed {
+            for chunk in to_hash {
                 hasher.update(chunk.bytes());
                 bytes += chunk.length as u64;
             }
@@ -275,7 +275,7 @@ fn name_cause(error: Error, compression: Compression, limit: u64) -> Error {
         Error::Tar(layerstore_tar::Error::Io { source, .. }) | Error::Stream { source, .. } => source,
         other => return other,
     };
-    if source.get_ref().is_some_and(|inner| inner.is::<TooLong>()) {
+    if matches!(source.get_ref(), Some(inner) if inner.is::<TooLong>()) {
         return Error::Limit { what: "bytes", limit };
     }
     Error::Stream { form: form(compression), source }

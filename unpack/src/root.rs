@@ -1,10 +1,10 @@
 //! The directory below which everything happens, and finding places in it.
 //!
 //! Nothing here ever resolves a path of the archive from outside the root: parents are opened with
-//! `openat2(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)`, which treats the root as `chroot` would, also
-//! against somebody who renames directories meanwhile; where the kernel lacks it, or a directory is
-//! missing, they are walked one component at a time without following links. The last component is
-//! never followed.
+//! `openat2(RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS)`, which treats the root as `chroot` would, also
+//! against somebody who renames directories meanwhile; where the kernel lacks it, a directory is
+//! missing or a symbolic link is on the way, they are walked one component at a time, and links are
+//! resolved here, below the root. The last component is never followed.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,6 +20,10 @@ const MAX_LINKS: usize = 40;
 const DIRECTORY: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
+/// The longest path of a directory, with its links resolved: Linux opens no longer one (`PATH_MAX`). So trees
+/// have a bounded depth, whatever links an archive builds to go deeper.
+const MAX_PATH: usize = 4096;
+
 /// A directory that was created because the layer has something in it.
 #[derive(Debug)]
 pub(crate) struct Implied {
@@ -28,11 +32,34 @@ pub(crate) struct Implied {
     pub(crate) path: Vec<u8>,
 }
 
+/// A directory that was found.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// What it was looked up as.
+    asked: Vec<u8>,
+    /// From the root, without symbolic links: where it is found again, whatever becomes of the links.
+    pub(crate) path: Vec<u8>,
+    pub(crate) directory: OwnedFd,
+}
+
+impl Place {
+    /// The path of something in this directory.
+    pub(crate) fn join(&self, name: &[u8]) -> Vec<u8> {
+        if self.path.is_empty() { name.to_vec() } else { [self.path.as_slice(), b"/", name].concat() }
+    }
+}
+
+/// What to do where a component is missing.
+enum Missing<'a> {
+    Stop,
+    Create(&'a mut Vec<Implied>),
+}
+
 /// The root, and the directory that was used last: entries of one directory follow each other.
 #[derive(Debug)]
 pub(crate) struct Root {
     directory: OwnedFd,
-    last: Option<(Vec<u8>, OwnedFd)>,
+    last: Option<Place>,
     openat2: bool,
 }
 
@@ -51,53 +78,86 @@ impl Root {
     }
 
     /// The directory `path`, of which every component exists. `path` is clean and may be empty.
-    pub(crate) fn existing(&mut self, path: &[u8]) -> Result<Option<BorrowedFd<'_>>> {
-        self.find(path, false, &mut Vec::new())
+    pub(crate) fn existing(&mut self, path: &[u8]) -> Result<Option<&Place>> {
+        self.find(path, Missing::Stop)
     }
 
     /// The directory `path`; what is missing of it is created and added to `implied`.
-    pub(crate) fn created(&mut self, path: &[u8], implied: &mut Vec<Implied>) -> Result<BorrowedFd<'_>> {
-        match self.find(path, true, implied)? {
-            Some(_) => Ok(self.last.as_ref().map_or(self.directory.as_fd(), |(_, fd)| fd.as_fd())),
-            None => Err(refused(path, "its directory cannot be created")),
-        }
+    pub(crate) fn created(&mut self, path: &[u8], implied: &mut Vec<Implied>) -> Result<&Place> {
+        self.find(path, Missing::Create(implied))?
+            .ok_or_else(|| refused(path, "its directory cannot be created"))
     }
 
-    fn find(
-        &mut self,
-        path: &[u8],
-        create: bool,
-        implied: &mut Vec<Implied>,
-    ) -> Result<Option<BorrowedFd<'_>>> {
-        if path.is_empty() {
-            self.last = None;
-            return Ok(Some(self.directory.as_fd()));
+    /// Where `path` would be if what is missing of it were created, without symbolic links.
+    pub(crate) fn resolved(&mut self, path: &[u8]) -> Result<Vec<u8>> {
+        if let Some(place) = self.existing(path)? {
+            return Ok(place.path.clone());
         }
-        if self.last.as_ref().is_none_or(|(last, _)| last != path) {
-            let found = match self.open_at_once(path)? {
-                Some(found) => Some(found),
-                None => self.walk(path, create, implied)?,
+        let mut way = Way::new(self.directory())?;
+        let mut steps = Steps::new(path);
+        // Components that do not exist.
+        let mut missing: usize = 0;
+        while let Some(name) = steps.next() {
+            match (name.as_slice(), missing) {
+                (b"..", 0) => way.up(path)?,
+                (b"..", _) => {
+                    way.names.pop();
+                    missing -= 1;
+                }
+                (_, 0) => match way.look(&name, path)? {
+                    Next::Directory(next) => way.down(name, next, path)?,
+                    Next::Link(target) => {
+                        if steps.follow(&target, path)? {
+                            way = Way::new(self.directory())?;
+                        }
+                    }
+                    Next::Nothing | Next::Other => {
+                        way.names.push((name, (0, 0)));
+                        missing = 1;
+                    }
+                },
+                _ => {
+                    way.names.push((name, (0, 0)));
+                    missing += 1;
+                }
+            }
+        }
+        Ok(way.path())
+    }
+
+    fn find(&mut self, path: &[u8], missing: Missing<'_>) -> Result<Option<&Place>> {
+        if self.last.as_ref().is_none_or(|last| last.asked != path) {
+            self.last = match self.open_at_once(path)? {
+                Some(directory) => Some(Place { asked: path.to_vec(), path: path.to_vec(), directory }),
+                None => self.walk(path, missing)?,
             };
-            self.last = found.map(|found| (path.to_vec(), found));
         }
-        Ok(self.last.as_ref().map(|(_, fd)| fd.as_fd()))
+        match &self.last {
+            Some(place) if place.path.len() > MAX_PATH => {
+                Err(refused(path, "its directory is deeper than a path can say"))
+            }
+            last => Ok(last.as_ref()),
+        }
     }
 
     /// `None` when the way has to be walked.
     fn open_at_once(&mut self, path: &[u8]) -> Result<Option<OwnedFd>> {
         // Every rename on the system makes the kernel give up with EAGAIN.
         const ATTEMPTS: usize = 16;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        if path.is_empty() {
+            return openat(&self.directory, ".", DIRECTORY, Mode::empty()).entry("open", b"/").map(Some);
+        }
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         for _ in 0..ATTEMPTS {
             if !self.openat2 {
                 return Ok(None);
             }
-            match openat2(&self.directory, path, flags, Mode::empty(), resolve) {
+            match openat2(&self.directory, path, DIRECTORY, Mode::empty(), resolve) {
                 Ok(found) => return Ok(Some(found)),
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(Errno::NOSYS | Errno::PERM) => self.openat2 = false,
-                // The walk creates what is missing, takes paths of any length and says what is in the way.
+                // The walk creates what is missing, follows links, takes paths of any length and says what is
+                // in the way.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => return Ok(None),
                 Err(errno) => return Err(errno).entry("open the directory", path),
             }
@@ -106,56 +166,133 @@ impl Root {
     }
 
     /// Goes to `path` step by step, following symbolic links inside the root.
-    fn walk(&self, path: &[u8], create: bool, implied: &mut Vec<Implied>) -> Result<Option<OwnedFd>> {
-        let mut way: Vec<(Vec<u8>, OwnedFd)> = Vec::new();
-        let mut ahead: VecDeque<Vec<u8>> = components(path).map(<[u8]>::to_vec).collect();
-        let mut links = 0;
-        while let Some(name) = ahead.pop_front() {
+    fn walk(&self, path: &[u8], mut missing: Missing<'_>) -> Result<Option<Place>> {
+        let mut way = Way::new(self.directory())?;
+        let mut steps = Steps::new(path);
+        while let Some(name) = steps.next() {
             if name == b".." {
-                way.pop();
+                way.up(path)?;
                 continue;
             }
-            let here = way.last().map_or(self.directory.as_fd(), |(_, fd)| fd.as_fd());
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let next = match openat(here, &name, flags, Mode::empty()) {
-                Err(Errno::NOENT) if create => {
+            match (way.look(&name, path)?, &mut missing) {
+                (Next::Directory(next), _) => way.down(name, next, path)?,
+                (Next::Link(target), _) => {
+                    if steps.follow(&target, path)? {
+                        way = Way::new(self.directory())?;
+                    }
+                }
+                (Next::Nothing, Missing::Create(implied)) => {
                     // Only the owner until the end, so that nothing is inherited by what is created below.
-                    mkdirat(here, &name, Mode::RWXU).entry("create the directory of", path)?;
-                    let next = openat(here, &name, DIRECTORY, Mode::empty()).entry("open", path)?;
-                    let inode = fstat(&next).entry("look at", path)?.st_ino;
-                    let names = way.iter().map(|(name, _)| name.as_slice()).chain([name.as_slice()]);
-                    implied.push(Implied { inode, path: names.collect::<Vec<_>>().join(&b'/') });
-                    next
+                    mkdirat(&way.here, &name, Mode::RWXU).entry("create the directory of", path)?;
+                    let next = openat(&way.here, &name, DIRECTORY, Mode::empty()).entry("open", path)?;
+                    way.down(name, next, path)?;
+                    implied.push(Implied { inode: way.identity(path)?.1, path: way.path() });
                 }
-                Err(Errno::NOENT) => return Ok(None),
-                other => other.entry("open the directory", path)?,
-            };
-            let stat = fstat(&next).entry("look at", path)?;
-            match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory => way.push((name, next)),
-                FileType::Symlink => {
-                    links += 1;
-                    if links > MAX_LINKS {
-                        return Err(refused(path, "too many symbolic links on its path"));
-                    }
-                    let target =
-                        readlinkat(&next, "", Vec::new()).entry("read a link on the path of", path)?;
-                    let target = target.as_bytes();
-                    if target.starts_with(b"/") {
-                        way.clear();
-                    }
-                    for component in components(target).rev() {
-                        ahead.push_front(component.to_vec());
-                    }
+                (Next::Other, Missing::Create(_)) => {
+                    return Err(refused(path, "a part of its path is not a directory"));
                 }
-                _ if create => return Err(refused(path, "a part of its path is not a directory")),
-                _ => return Ok(None),
+                (Next::Nothing | Next::Other, Missing::Stop) => return Ok(None),
             }
         }
-        match way.pop() {
-            Some((_, found)) => Ok(Some(found)),
-            None => openat(&self.directory, ".", DIRECTORY, Mode::empty()).entry("open", path).map(Some),
+        Ok(Some(Place { asked: path.to_vec(), path: way.path(), directory: way.here }))
+    }
+}
+
+/// The components that are still to go.
+struct Steps {
+    ahead: VecDeque<Vec<u8>>,
+    links: usize,
+}
+
+impl Steps {
+    fn new(path: &[u8]) -> Self {
+        Self { ahead: components(path).map(<[u8]>::to_vec).collect(), links: 0 }
+    }
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        self.ahead.pop_front()
+    }
+
+    /// Goes on at `target`; true if that is absolute.
+    fn follow(&mut self, target: &[u8], path: &[u8]) -> Result<bool> {
+        self.links += 1;
+        if self.links > MAX_LINKS {
+            return Err(refused(path, "too many symbolic links on its path"));
         }
+        for component in components(target).rev() {
+            self.ahead.push_front(component.to_vec());
+        }
+        Ok(target.starts_with(b"/"))
+    }
+}
+
+/// Device and inode number.
+type Identity = (u64, u64);
+
+/// What a name stands for.
+enum Next {
+    Directory(OwnedFd),
+    Link(Vec<u8>),
+    Other,
+    Nothing,
+}
+
+/// A directory and how it was reached. Only its own descriptor is kept, as a path may have more components than
+/// a process may have files.
+struct Way {
+    /// The names from the root, and the directory above each.
+    names: Vec<(Vec<u8>, Identity)>,
+    here: OwnedFd,
+}
+
+impl Way {
+    fn new(root: BorrowedFd<'_>) -> Result<Self> {
+        let here = openat(root, ".", DIRECTORY, Mode::empty()).entry("open", b"/")?;
+        Ok(Self { names: Vec::new(), here })
+    }
+
+    fn look(&self, name: &[u8], path: &[u8]) -> Result<Next> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let next = match openat(&self.here, name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(Next::Nothing),
+            other => other.entry("open the directory", path)?,
+        };
+        let stat = fstat(&next).entry("look at", path)?;
+        Ok(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Next::Directory(next),
+            FileType::Symlink => {
+                let target = readlinkat(&next, "", Vec::new()).entry("read a link on the path of", path)?;
+                Next::Link(target.into_bytes())
+            }
+            _ => Next::Other,
+        })
+    }
+
+    fn down(&mut self, name: Vec<u8>, next: OwnedFd, path: &[u8]) -> Result<()> {
+        let above = self.identity(path)?;
+        self.names.push((name, above));
+        self.here = next;
+        Ok(())
+    }
+
+    /// To the directory above; at the root, nowhere. Somebody may have moved this one, even out of the root.
+    fn up(&mut self, path: &[u8]) -> Result<()> {
+        if let Some((_, above)) = self.names.pop() {
+            self.here = openat(&self.here, "..", DIRECTORY, Mode::empty()).entry("open", path)?;
+            if self.identity(path)? != above {
+                return Err(refused(path, "a directory on its path was moved meanwhile"));
+            }
+        }
+        Ok(())
+    }
+
+    fn identity(&self, path: &[u8]) -> Result<Identity> {
+        let stat = fstat(&self.here).entry("look at", path)?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
+    fn path(&self) -> Vec<u8> {
+        self.names.iter().map(|(name, _)| name.as_slice()).collect::<Vec<_>>().join(&b'/')
     }
 }
 

@@ -69,8 +69,8 @@ pub(crate) struct Markers {
 }
 
 impl Markers {
-    pub(crate) fn add(&mut self, path: Vec<u8>, marker: &Marker) -> Result<()> {
-        let (directory, _) = split(&path);
+    pub(crate) fn add(&mut self, path: &[u8], marker: &Marker) -> Result<()> {
+        let (directory, _) = split(path);
         match marker {
             Marker::Opaque => {
                 self.opaque.insert(directory.to_vec());
@@ -81,9 +81,25 @@ impl Markers {
             Marker::Whiteout(name) => {
                 self.whiteouts.insert([directory, b"/", name].concat());
             }
-            Marker::None | Marker::Ignored => return Err(refused(&path, "it is not a whiteout")),
+            Marker::None | Marker::Ignored => return Err(refused(path, "it is not a whiteout")),
         }
         Ok(())
+    }
+
+    /// The same with all symbolic links of the tree resolved, so that paths of one directory are alike.
+    fn resolved(self, applier: &mut Applier<'_>) -> Result<Self> {
+        let mut resolved = Self::default();
+        for path in self.opaque {
+            resolved.opaque.insert(applier.root.resolved(&path)?);
+        }
+        for path in self.whiteouts {
+            let (directory, name) = split(&path);
+            resolved.whiteouts.insert(match applier.root.resolved(directory)?.as_slice() {
+                b"" => name.to_vec(),
+                directory => [directory, b"/", name].concat(),
+            });
+        }
+        Ok(resolved)
     }
 
     /// Whether a directory above `path` hides everything below it already.
@@ -101,12 +117,12 @@ impl Markers {
 
 /// Writes the markers into the tree, which is complete otherwise.
 pub(crate) fn write(applier: &mut Applier<'_>, markers: Markers) -> Result<()> {
+    let markers = markers.resolved(applier)?;
     for path in &markers.opaque {
         // A directory that is gone is not there to be opaque.
-        if markers.whiteouts.contains(path) || markers.covered(path) {
-            if applier.root.existing(path)?.is_none() {
-                continue;
-            }
+        let gone = markers.whiteouts.contains(path) || markers.covered(path);
+        if gone && applier.root.existing(path)?.is_none() {
+            continue;
         }
         set_opaque(applier, path)?;
     }
@@ -114,7 +130,7 @@ pub(crate) fn write(applier: &mut Applier<'_>, markers: Markers) -> Result<()> {
         let (directory, name) = split(path);
         let existing = match applier.root.existing(directory)? {
             None => None,
-            Some(parent) => match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Some(place) => match statat(&place.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => Some(FileType::from_raw_mode(stat.st_mode)),
                 Err(Errno::NOENT) => None,
                 Err(errno) => return Err(errno).entry("look at", path),
@@ -136,8 +152,9 @@ fn set_whiteout(applier: &mut Applier<'_>, path: &[u8]) -> Result<()> {
     let (directory, name) = split(path);
     let mut implied = Vec::new();
     let parent = applier.root.created(directory, &mut implied)?;
-    mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0).entry("write a whiteout for", path)?;
-    applier.note_implied(implied);
+    mknodat(&parent.directory, name, FileType::CharacterDevice, Mode::empty(), 0)
+        .entry("write a whiteout for", path)?;
+    applier.note_implied(implied)?;
     applier.result.usage.inodes += 1;
     Ok(())
 }
@@ -147,10 +164,9 @@ fn set_opaque(applier: &mut Applier<'_>, path: &[u8]) -> Result<()> {
     let attribute = applier.options.overlay.opaque();
     let directory = applier.root.created(path, &mut implied)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = openat(directory, ".", flags, Mode::empty()).entry("open", path)?;
+    let directory = openat(&directory.directory, ".", flags, Mode::empty()).entry("open", path)?;
     fsetxattr(&directory, attribute, b"y", XattrFlags::empty()).entry("make opaque", path)?;
-    applier.note_implied(implied);
-    Ok(())
+    applier.note_implied(implied)
 }
 
 #[cfg(test)]
@@ -181,8 +197,8 @@ mod tests {
     #[test]
     fn what_is_above_covers_what_is_below() {
         let mut markers = Markers::default();
-        markers.add(b"a/.wh.b".to_vec(), &Marker::Whiteout(b"b".to_vec())).unwrap();
-        markers.add(b"o/.wh..wh..opq".to_vec(), &Marker::Opaque).unwrap();
+        markers.add(b"a/.wh.b", &Marker::Whiteout(b"b".to_vec())).unwrap();
+        markers.add(b"o/.wh..wh..opq", &Marker::Opaque).unwrap();
         assert!(markers.covered(b"a/b/c/d"));
         assert!(!markers.covered(b"a/b"));
         assert!(markers.covered(b"o/x"));

@@ -107,7 +107,7 @@ impl Layerstore {
             return Ok(Collected { objects: collected(&nodes), ..Collected::default() });
         }
         self.store.forget_stale_mounts()?;
-        let recovered = self.store.recover()?;
+        let recovered = self.store.recover_all()?;
         let forgotten = layerstore_gc::collect(&self.store, LOCAL, &[], &Scope::Everything)?;
         self.store.empty_trash()?;
         self.store.settle_older_than(0)?;

@@ -51,6 +51,11 @@ impl Store {
         }
     }
 
+    /// The length of a blob's file, if it is there.
+    pub(crate) fn blob_file_size(&self, digest: &Digest) -> Option<u64> {
+        self.layout().blob(digest).metadata().ok().map(|metadata| metadata.len())
+    }
+
     /// The whole of a small blob, verified. One that is longer than `limit` bytes is refused.
     pub fn read_blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
         let path = self.layout().blob(digest);

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
+use crate::disk::Durable;
 use crate::error::{DbContext as _, Error, Result};
 use crate::layout::Layout;
 use crate::lock::{Claim, Key, Mode};
@@ -59,11 +60,12 @@ impl Drop for InWriteTransaction {
 #[derive(Debug)]
 pub(crate) struct Database {
     connection: Mutex<Connection>,
+    durable: Durable,
 }
 
 impl Database {
     /// Opens the database, creates or migrates it where needed.
-    pub(crate) fn open(layout: &Layout) -> Result<Self> {
+    pub(crate) fn open(layout: &Layout, durable: Durable) -> Result<Self> {
         let path = layout.database();
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
@@ -86,7 +88,7 @@ impl Database {
             )
             .db("configure the connection")?;
         check_features(&connection, layout.root())?;
-        Ok(Self { connection: Mutex::new(connection) })
+        Ok(Self { connection: Mutex::new(connection), durable })
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
@@ -107,13 +109,15 @@ impl Database {
 
     /// Runs `write` in one write transaction and commits it if it succeeds.
     ///
-    /// `write` must not touch files, the network or other processes.
+    /// `write` must not touch files, the network or other processes. After a failed sync, of files or
+    /// of the database, everything is refused.
     pub(crate) fn write<T>(
         &self,
         durability: Durability,
         action: &'static str,
         write: impl FnOnce(&Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
+        self.durable.check()?;
         let mut connection = self.lock();
         let level = match durability {
             Durability::Process => "NORMAL",
@@ -125,9 +129,23 @@ impl Database {
             let _inside = InWriteTransaction::enter();
             write(&transaction)?
         };
-        transaction.commit().db(action)?;
+        if let Err(error) = transaction.commit() {
+            if is_failed_sync(&error) {
+                self.durable.poison();
+            }
+            return Err(error).db(action);
+        }
         Ok(value)
     }
+}
+
+/// Whether SQLite could not sync. Earlier commits that were not synced yet may be lost with this one,
+/// and a later sync that succeeds would not bring them back.
+fn is_failed_sync(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{SQLITE_IOERR_DIR_FSYNC, SQLITE_IOERR_FSYNC};
+    error
+        .sqlite_error()
+        .is_some_and(|e| matches!(e.extended_code, SQLITE_IOERR_FSYNC | SQLITE_IOERR_DIR_FSYNC))
 }
 
 fn version(connection: &Connection) -> Result<i64> {
@@ -136,6 +154,9 @@ fn version(connection: &Connection) -> Result<i64> {
 
 fn migrate(connection: &mut Connection, layout: &Layout, known: i64) -> Result<()> {
     let found = version(connection)?;
+    if found != 0 {
+        check_identity(connection, &layout.database())?;
+    }
     if found > known {
         return Err(Error::NewerFormat { root: layout.root().to_owned(), found, known });
     }

@@ -22,8 +22,9 @@ pub trait Disk: Send + Sync + Debug {
     fn sync_file(&self, file: &File) -> io::Result<()>;
     /// Makes the names in the directory `path` durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// Makes everything written so far to the filesystem of `path` durable.
-    fn sync_filesystem(&self, path: &Path) -> io::Result<()>;
+    /// Makes everything written so far to the filesystem of the directory `root` durable. The kernel
+    /// reports what failed since `root` was opened.
+    fn sync_filesystem(&self, root: &File) -> io::Result<()>;
     /// Renames `from` to `to`, replacing a file that is there.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 }
@@ -45,8 +46,8 @@ impl Disk for SystemDisk {
         File::open(path)?.sync_all()
     }
 
-    fn sync_filesystem(&self, path: &Path) -> io::Result<()> {
-        Ok(rustix::fs::syncfs(File::open(path)?.as_fd())?)
+    fn sync_filesystem(&self, root: &File) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(root.as_fd())?)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -60,11 +61,15 @@ pub(crate) struct Durable {
     disk: Arc<dyn Disk>,
     poisoned: Arc<AtomicBool>,
     root: PathBuf,
+    /// Open as long as the store: `syncfs` tells each open file once of a failed writeback, and one
+    /// opened only to sync would not hear of what another process has been told already.
+    directory: Arc<File>,
 }
 
 impl Durable {
-    pub(crate) fn new(disk: Arc<dyn Disk>, root: PathBuf) -> Self {
-        Self { disk, poisoned: Arc::default(), root }
+    pub(crate) fn new(disk: Arc<dyn Disk>, root: PathBuf) -> Result<Self> {
+        let directory = Arc::new(File::open(&root).context("open", &root)?);
+        Ok(Self { disk, poisoned: Arc::default(), root, directory })
     }
 
     /// Refuses once a sync has failed.
@@ -93,7 +98,7 @@ impl Durable {
 
     pub(crate) fn sync_filesystem(&self) -> Result<()> {
         self.check()?;
-        self.stop_on_failure(self.disk.sync_filesystem(&self.root))
+        self.stop_on_failure(self.disk.sync_filesystem(&self.directory))
             .context("sync the filesystem of", &self.root)
     }
 
@@ -102,9 +107,14 @@ impl Durable {
         self.disk.rename(from, to).context("rename into place", to)
     }
 
+    /// From now on nothing is written.
+    pub(crate) fn poison(&self) {
+        self.poisoned.store(true, Ordering::Release);
+    }
+
     fn stop_on_failure(&self, result: io::Result<()>) -> io::Result<()> {
         if result.is_err() {
-            self.poisoned.store(true, Ordering::Release);
+            self.poison();
         }
         result
     }

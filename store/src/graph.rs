@@ -124,7 +124,7 @@ impl Store {
             }
         }
         for path in &trashed {
-            self.unlink_trashed(path)?;
+            Self::unlink_trashed(path)?;
         }
         Ok(())
     }
@@ -200,6 +200,16 @@ fn load(db: &Connection, boot: &str) -> Result<Graph> {
         graph.roots.extend(target);
         Ok(())
     })?;
+    each(
+        db,
+        "SELECT t.tree FROM mount_tree AS t JOIN mount AS m USING (target) WHERE m.boot_id = ?1",
+        [boot],
+        |row| {
+            let tree = graph.find(&Object::Tree(text(row, 0)?.parse()?));
+            graph.roots.extend(tree);
+            Ok(())
+        },
+    )?;
     each(db, "SELECT key FROM lease_item WHERE kind = 'tree'", [], |row| {
         graph.roots.extend(by_diff_id.get(&text(row, 0)?));
         Ok(())

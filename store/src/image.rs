@@ -156,9 +156,11 @@ impl Store {
     }
 
     /// A manifest of the image with this ID, all of whose blobs are here. Of several, always the same.
+    ///
+    /// One whose file has gone from the disk, or has another length, counts as absent.
     pub fn manifest_of_image(&self, id: &Digest) -> Result<Option<Digest>> {
         let action = "look up an image";
-        self.database().read(action, |db| {
+        let manifest: Option<Digest> = self.database().read(action, |db| {
             let found: Option<String> = db
                 .prepare_cached(
                     "SELECT min(i.manifest) FROM image AS i WHERE i.config = ?1 AND NOT EXISTS \
@@ -168,7 +170,10 @@ impl Store {
                 .and_then(|mut statement| statement.query_row([id.to_string()], |row| row.get(0)))
                 .db(action)?;
             found.as_deref().map(parse_digest).transpose()
-        })
+        })?;
+        let Some(manifest) = manifest else { return Ok(None) };
+        let size = self.blob(&manifest)?.map(|blob| blob.size);
+        Ok((size.is_some() && size == self.blob_file_size(&manifest)).then_some(manifest))
     }
 
     /// The layers of an image, lowest first.
@@ -235,6 +240,16 @@ fn already_committed(db: &Connection, commit: &ImageCommit) -> Result<bool> {
     let action = "compare images";
     for (name, target) in &commit.references {
         if reference::find(db, LOCAL, name)?.is_none_or(|row| row.target != *target) {
+            return Ok(false);
+        }
+    }
+    // Another archive may have more of the platforms and artifacts of an index that is here.
+    for edge in &commit.edges {
+        let known = db
+            .prepare_cached("SELECT 1 FROM edge WHERE parent = ?1 AND child = ?2")
+            .and_then(|mut query| query.exists((edge.parent.to_string(), edge.child.to_string())))
+            .db(action)?;
+        if !known {
             return Ok(false);
         }
     }

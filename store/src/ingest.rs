@@ -21,6 +21,7 @@ pub struct Ingest {
     hasher: Hasher,
     written: u64,
     shared: Arc<Shared>,
+    failed: bool,
     finished: bool,
 }
 
@@ -72,13 +73,20 @@ impl Ingest {
             hasher: Hasher::new(algorithm),
             written: 0,
             shared: Arc::new(Shared { file, state, changed: Condvar::new() }),
+            failed: false,
             finished: false,
         })
     }
 
     /// Appends `bytes`.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.failed {
+            // The file may hold a part of what was not counted.
+            return Err(io::Error::other("an earlier write failed")).context("write", &self.path);
+        }
+        self.failed = true;
         self.durable.write(&self.shared.file, &self.path, bytes)?;
+        self.failed = false;
         self.written += bytes.len() as u64;
         self.shared.set(State { written: self.written, end: End::Open });
         self.hasher.update(bytes);
@@ -99,6 +107,8 @@ impl Ingest {
     /// Ends the blob, and compares it with what it should be. It is complete, but neither durable
     /// nor part of the store yet.
     pub fn finish(mut self, expected: Option<(&Digest, u64)>) -> Result<Received> {
+        // Refused after a failed write.
+        self.write(&[])?;
         let digest = std::mem::replace(&mut self.hasher, Hasher::new(Algorithm::Sha256)).finish();
         if let Some((wanted, size)) = expected {
             if self.written != size {
@@ -200,7 +210,7 @@ mod tests {
     use crate::disk::SystemDisk;
 
     fn ingest(dir: &tempfile::TempDir) -> Ingest {
-        let durable = Durable::new(Arc::new(SystemDisk), dir.path().to_owned());
+        let durable = Durable::new(Arc::new(SystemDisk), dir.path().to_owned()).unwrap();
         Ingest::create(durable, dir.path().join("blob"), Algorithm::Sha256).unwrap()
     }
 

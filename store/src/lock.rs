@@ -7,7 +7,7 @@
 //!
 //! Order of acquisition, so that no two holders wait for each other: `Layer`, then `Blob`, then
 //! `Sweep`; who waits for a `Layer` or a `Blob` holds at most one `Layer`, apart from those whose
-//! release depends on nobody else. `Sessions` and `Schema` are held without waiting for another.
+//! release depends on nobody else. `Sessions`, `Mounts` and `Schema` are held without waiting for another.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -25,6 +25,8 @@ pub enum Key {
     Schema,
     /// Starting a session, or looking for dead ones.
     Sessions,
+    /// Mounting, unmounting, or looking for rows of mounts that are gone.
+    Mounts,
     /// Unpacking the layer with this diff ID.
     Layer(DiffId),
     /// Fetching the blob with this digest.
@@ -49,6 +51,7 @@ impl Key {
             Self::Schema => return 0,
             Self::Sessions => return 1,
             Self::Sweep => return 2,
+            Self::Mounts => return 3,
             Self::Layer(diff_id) => Digest::sha256_of(format!("layer {diff_id}").as_bytes()),
             Self::Blob(digest) => Digest::sha256_of(format!("blob {digest}").as_bytes()),
         };
@@ -67,6 +70,7 @@ pub struct Claim {
 impl Claim {
     /// Takes the lock, waiting for its holder.
     pub(crate) fn acquire(layout: &Layout, key: &Key, mode: Mode) -> Result<Self> {
+        crate::db::assert_outside_write_transaction();
         let file = open(layout)?;
         loop {
             match fcntl(&file, FcntlArg::F_OFD_SETLKW(&range(key, mode))) {
@@ -100,6 +104,7 @@ fn open(layout: &Layout) -> Result<File> {
         .context("open", &path)
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "the constants are small, and of type int in C")]
 fn range(key: &Key, mode: Mode) -> nix::libc::flock {
     let kind = match mode {
         Mode::Shared => nix::libc::F_RDLCK,

@@ -1,5 +1,6 @@
 //! Which images the store mounted where.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -7,11 +8,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use layerstore_oci::Digest;
+use rusqlite::Transaction;
 
 use crate::blob::parse_digest;
 use crate::db::Durability;
 use crate::error::{DbContext as _, Error, IoContext as _, Result};
 use crate::layout::TreeId;
+use crate::lock::Key;
 use crate::overlay::{self, MountApi};
 use crate::store::Store;
 
@@ -41,54 +44,68 @@ impl Store {
             Some(target) => (target.canonicalize().context("find the mount point", target)?, false),
             None => (self.layout().mounts().join(manifest.short()), true),
         };
-        if own_directory {
-            match fs::create_dir(&target) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(error).context("create", target);
-                }
-                _ => {}
-            }
-        }
+        // From the look at the mount point until the mount is there.
+        let _claim = self.claim(&Key::Mounts)?;
         if overlay::is_mount_point(&target).context("look at", &target)? {
             let ours =
                 self.live_mounts()?.into_iter().any(|row| row.target == target && row.manifest == *manifest);
             return if ours && own_directory { Ok(target) } else { Err(Error::AlreadyMounted { target }) };
         }
-        // The row first, in one transaction with the check that everything is there: from then on it
-        // keeps the image from collection.
+        let row = MountRow { target, manifest: manifest.clone(), own_directory };
+        // The row first: from then on it keeps the image from collection.
+        self.record_mount(&row, trees)?;
+        if let Err(error) = self.mount_trees(&row, trees, api) {
+            self.forget_mount(&row)?;
+            return Err(error);
+        }
+        Ok(row.target)
+    }
+
+    /// In one transaction with the check that everything is there.
+    fn record_mount(&self, row: &MountRow, trees: &[TreeId]) -> Result<()> {
         let action = "record the mount";
-        self.database().write(Durability::Process, action, |tx| {
-            let mut exists =
-                tx.prepare_cached("SELECT EXISTS (SELECT 1 FROM tree WHERE id = ?1)").db(action)?;
-            for id in trees {
-                if !exists.query_row([id.as_str()], |row| row.get::<_, bool>(0)).db(action)? {
-                    return Err(Error::NotFound { what: "tree", name: id.to_string() });
-                }
+        let exists = |tx: &Transaction<'_>, query: &str, what: &'static str, name: &str| -> Result<()> {
+            if tx.prepare_cached(query).and_then(|mut query| query.exists([name])).db(action)? {
+                return Ok(());
             }
+            Err(Error::NotFound { what, name: name.to_owned() })
+        };
+        self.database().write(Durability::Process, action, |tx| {
+            let manifest = row.manifest.to_string();
+            exists(tx, "SELECT 1 FROM blob WHERE digest = ?1", "image", &manifest)?;
+            for id in trees {
+                exists(tx, "SELECT 1 FROM tree WHERE id = ?1", "tree", id.as_str())?;
+            }
+            let target = row.target.as_os_str().as_bytes();
             tx.execute(
                 "INSERT OR REPLACE INTO mount (target, manifest, boot_id, own_directory, created_at) \
                  VALUES (?1, ?2, ?3, ?4, ?5)",
-                (
-                    target.as_os_str().as_bytes(),
-                    manifest.to_string(),
-                    &self.life().boot,
-                    own_directory,
-                    self.clock().now(),
-                ),
+                (target, manifest, &self.life().boot, row.own_directory, self.clock().now()),
             )
             .db(action)?;
+            for id in trees {
+                tx.prepare_cached("INSERT INTO mount_tree (target, tree) VALUES (?1, ?2)")
+                    .and_then(|mut insert| insert.execute((target, id.as_str())))
+                    .db(action)?;
+            }
             Ok(())
-        })?;
-        let lowers: Vec<PathBuf> = trees.iter().map(|id| self.layout().diff(id)).collect();
-        if let Err(error) = self.mount_read_only(&lowers, &target, api) {
-            self.forget_mount(&MountRow { target, manifest: manifest.clone(), own_directory })?;
-            return Err(error);
+        })
+    }
+
+    fn mount_trees(&self, row: &MountRow, trees: &[TreeId], api: MountApi) -> Result<()> {
+        if row.own_directory
+            && let Err(error) = fs::create_dir(&row.target)
+            && error.kind() != io::ErrorKind::AlreadyExists
+        {
+            return Err(error).context("create", &row.target);
         }
-        Ok(target)
+        let lowers: Vec<PathBuf> = trees.iter().map(|id| self.layout().diff(id)).collect();
+        self.mount_read_only(&lowers, &row.target, api)
     }
 
     /// Unmounts what the store mounted, and removes the directory if the store made it.
     pub fn unmount_image(&self, row: &MountRow) -> Result<()> {
+        let _claim = self.claim(&Key::Mounts)?;
         if overlay::is_mount_point(&row.target).context("look at", &row.target)? {
             overlay::unmount_at(&row.target)?;
         }
@@ -104,11 +121,14 @@ impl Store {
 
     /// What was mounted in this boot and not unmounted through the store.
     pub fn mounts(&self) -> Result<Vec<MountRow>> {
+        self.mount_rows("boot_id = ?1")
+    }
+
+    fn mount_rows(&self, condition: &'static str) -> Result<Vec<MountRow>> {
         let action = "list mounts";
         self.database().read(action, |db| {
-            let mut statement = db
-                .prepare_cached("SELECT target, manifest, own_directory FROM mount WHERE boot_id = ?1")
-                .db(action)?;
+            let query = format!("SELECT target, manifest, own_directory FROM mount WHERE {condition}");
+            let mut statement = db.prepare_cached(&query).db(action)?;
             let rows = statement
                 .query_map([&self.life().boot], |row| {
                     Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?, row.get(2)?))
@@ -123,18 +143,35 @@ impl Store {
         })
     }
 
+    /// The trees of everything that was mounted in this boot and not unmounted through the store.
+    pub(crate) fn mounted_trees(&self) -> Result<HashSet<TreeId>> {
+        let action = "list mounted trees";
+        let query = "SELECT t.tree FROM mount_tree AS t JOIN mount AS m USING (target) WHERE m.boot_id = ?1";
+        self.database().read(action, |db| {
+            let mut statement = db.prepare_cached(query).db(action)?;
+            let ids = statement.query_map([&self.life().boot], |row| row.get::<_, String>(0)).db(action)?;
+            ids.map(|id| id.db(action)?.parse()).collect()
+        })
+    }
+
     /// Forgets rows whose mount has gone: unmounted by other means, or with the machine.
     pub fn forget_stale_mounts(&self) -> Result<()> {
-        for row in self.mounts()? {
-            if !overlay::is_mount_point(&row.target).unwrap_or(true) {
-                self.forget_mount(&row)?;
-            }
+        if self.stale_mounts()?.is_empty() {
+            return Ok(());
         }
-        let action = "forget mounts of earlier boots";
-        self.database().write(Durability::Process, action, |tx| {
-            tx.execute("DELETE FROM mount WHERE boot_id <> ?1", [&self.life().boot]).db(action)?;
-            Ok(())
-        })
+        // Some may have been about to be mounted.
+        let _claim = self.claim(&Key::Mounts)?;
+        for row in self.stale_mounts()? {
+            self.forget_mount(&row)?;
+        }
+        self.remove_links()
+    }
+
+    fn stale_mounts(&self) -> Result<Vec<MountRow>> {
+        let mut stale = self.mounts()?;
+        stale.retain(|row| !overlay::is_mount_point(&row.target).unwrap_or(true));
+        stale.extend(self.mount_rows("boot_id <> ?1")?);
+        Ok(stale)
     }
 
     fn forget_mount(&self, row: &MountRow) -> Result<()> {
@@ -148,7 +185,7 @@ impl Store {
             && let Err(error) = fs::remove_dir(&row.target)
             && error.kind() != io::ErrorKind::NotFound
         {
-            return Err(error).context("remove the mount point", &row.target);
+            tracing::warn!(%error, path = %row.target.display(), "a mount point stays");
         }
         Ok(())
     }

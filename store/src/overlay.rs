@@ -19,7 +19,13 @@ use rustix::mount::{
 
 use crate::error::{Error, IoContext as _, Result};
 use crate::layout::random_name;
+#[cfg(doc)]
+use crate::lock::Key;
+use crate::recover::entries;
 use crate::store::Store;
+
+/// What the names of directories with the links of one mount begin with.
+const LINKS: &str = ".links-";
 
 /// `OVL_MAX_STACK` of the kernel's overlayfs.
 pub const MAX_LAYERS: usize = 500;
@@ -58,7 +64,7 @@ impl Store {
     }
 
     fn mount_classic(&self, lowers: &[PathBuf], target: &Path) -> Result<()> {
-        let links = self.layout().mounts().join(format!(".links-{}", random_name()));
+        let links = self.layout().mounts().join(format!("{LINKS}{}", random_name()));
         fs::create_dir(&links).context("create", &links)?;
         let mounted = link_all(lowers, &links)
             .and_then(|options| mount_in(&links, target, &options))
@@ -67,6 +73,18 @@ impl Store {
             tracing::warn!(%error, path = %links.display(), "temporary links stay");
         }
         mounted
+    }
+}
+
+impl Store {
+    /// Removes the links of killed mounts. The caller holds [`Key::Mounts`].
+    pub(crate) fn remove_links(&self) -> Result<()> {
+        for path in entries(&self.layout().mounts())? {
+            if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(LINKS.as_bytes())) {
+                fs::remove_dir_all(&path).context("delete", &path)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@
 //! synced; the trees are renamed into place; one transaction records all of it. Whatever fails,
 //! files that have a name but no row are taken away again, here or by the next session.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::path::PathBuf;
 
@@ -81,10 +81,11 @@ impl Store {
         match published {
             Ok(Recorded { new, superfluous }) => {
                 // A tree of an earlier life of the filesystem may still be mounted through another
-                // mount of it; recovery takes it away once nothing is.
-                if !superfluous.is_empty() && self.live_mounts()?.is_empty() {
-                    self.discard_trees(&superfluous);
-                }
+                // mount of it; collection takes it away once it is not.
+                let mounted = if superfluous.is_empty() { HashSet::new() } else { self.mounted_trees()? };
+                let unused: Vec<TreeId> =
+                    superfluous.into_iter().filter(|id| !mounted.contains(id)).collect();
+                self.discard_trees(&unused);
                 Ok(new)
             }
             Err(error) => {
@@ -266,7 +267,7 @@ impl Store {
     /// Moves a file or directory to the trash and unlinks it.
     pub(crate) fn throw_away(&self, path: &std::path::Path) -> Result<()> {
         if let Some(trashed) = self.move_to_trash(path)? {
-            self.unlink_trashed(&trashed)?;
+            Self::unlink_trashed(&trashed)?;
         }
         Ok(())
     }

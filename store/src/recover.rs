@@ -27,42 +27,62 @@ const LAST_BOOT: &str = "recovered_in_boot";
 impl Store {
     /// Moves to the trash what dead sessions left; cheap when there is nothing.
     ///
-    /// Files that no row names can only come from a session that died, or lost its row to a power
-    /// cut, so they are looked for only after one of the two.
+    /// Files that no row names come from a session that died, or lost its row to a power cut, so they
+    /// are looked for only after one of the two.
     pub fn recover(&self) -> Result<Recovered> {
-        let sessions = self.discard_dead_sessions()?;
-        let boot = &self.life().boot;
-        let same_boot = self.database().read("read the last boot", |db| {
-            let count: i64 = db
-                .query_row(
-                    "SELECT count(*) FROM meta WHERE key = ?1 AND value = ?2",
-                    (LAST_BOOT, boot),
-                    |row| row.get(0),
-                )
-                .db("read the last boot")?;
-            Ok(count == 1)
-        })?;
-        let mut recovered = Recovered { sessions, unrecorded: 0 };
-        if sessions > 0 || !same_boot {
-            recovered.unrecorded = self.discard_unnamed()?;
-            self.forget_dead_leases()?;
-            self.database().write(Durability::Process, "record the boot", |tx| {
-                tx.execute(
-                    "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                    (LAST_BOOT, boot),
-                )
-                .db("record the boot")?;
-                Ok(())
-            })?;
+        let dead = self.dead_sessions()?;
+        if dead.is_empty() && self.recovered_in_this_boot()? {
+            return Ok(Recovered::default());
         }
-        Ok(recovered)
+        self.discard_leftovers(&dead)
+    }
+
+    /// The same, but looks for files that no row names in any case: a killed removal leaves them too.
+    pub fn recover_all(&self) -> Result<Recovered> {
+        self.discard_leftovers(&self.dead_sessions()?)
+    }
+
+    /// The directories of dead sessions go last, so that whoever comes after a kill in here still finds
+    /// a reason to look.
+    fn discard_leftovers(&self, dead: &[PathBuf]) -> Result<Recovered> {
+        let unrecorded = self.discard_unnamed()?;
+        self.forget_dead_leases(dead)?;
+        self.record_boot()?;
+        let mut sessions = 0;
+        for directory in dead {
+            sessions += usize::from(self.move_to_trash(directory)?.is_some());
+        }
+        Ok(Recovered { sessions, unrecorded })
+    }
+
+    fn recovered_in_this_boot(&self) -> Result<bool> {
+        let action = "read the last boot";
+        let query = "SELECT EXISTS (SELECT 1 FROM meta WHERE key = ?1 AND value = ?2)";
+        self.database().read(action, |db| {
+            db.query_row(query, (LAST_BOOT, &self.life().boot), |row| row.get(0)).db(action)
+        })
+    }
+
+    fn record_boot(&self) -> Result<()> {
+        if self.recovered_in_this_boot()? {
+            return Ok(());
+        }
+        let action = "record the boot";
+        self.database().write(Durability::Process, action, |tx| {
+            tx.execute(
+                "INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)",
+                (LAST_BOOT, &self.life().boot),
+            )
+            .db(action)?;
+            Ok(())
+        })
     }
 
     /// Unlinks everything in the trash. What another process unlinks at the same time is not missed.
     pub fn empty_trash(&self) -> Result<usize> {
         let names = entries(&self.layout().trash())?;
         for path in &names {
-            self.unlink_trashed(path)?;
+            Self::unlink_trashed(path)?;
         }
         Ok(names.len())
     }
@@ -77,7 +97,7 @@ impl Store {
         }
     }
 
-    pub(crate) fn unlink_trashed(&self, path: &Path) -> Result<()> {
+    pub(crate) fn unlink_trashed(path: &Path) -> Result<()> {
         let kind = match fs::symlink_metadata(path) {
             Ok(metadata) => metadata.file_type(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -90,38 +110,41 @@ impl Store {
         }
     }
 
-    fn discard_dead_sessions(&self) -> Result<usize> {
-        let directories = entries(&self.layout().ingest())?;
+    fn dead_sessions(&self) -> Result<Vec<PathBuf>> {
+        let mut directories = entries(&self.layout().ingest())?;
         if directories.is_empty() {
-            return Ok(0);
+            return Ok(directories);
         }
         let _claim = self.claim(&Key::Sessions)?;
-        let mut dead = 0;
-        for directory in directories {
-            if session::is_dead(&directory)? && self.move_to_trash(&directory)?.is_some() {
-                dead += 1;
-            }
-        }
-        Ok(dead)
+        let mut error = None;
+        directories.retain(|directory| {
+            session::is_dead(directory).unwrap_or_else(|e| {
+                error.get_or_insert(e);
+                false
+            })
+        });
+        error.map_or(Ok(directories), Err)
     }
 
-    fn forget_dead_leases(&self) -> Result<()> {
-        let alive: Vec<String> = entries(&self.layout().ingest())?
-            .iter()
-            .filter_map(|path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned))
-            .collect();
+    /// A lease's row is written after its directory was made, and deleted before it is removed: a row
+    /// that was there before the directories were listed, and has none, belongs to nobody.
+    fn forget_dead_leases(&self, dead: &[PathBuf]) -> Result<()> {
         let action = "forget dead leases";
-        // A lease's row is written after its directory was made, so a row that is there now and has
-        // no directory among those listed before belongs to nobody, unless it is newer than the list.
-        let now = self.clock().now();
+        let mut ids: Vec<String> = self.database().read(action, |db| {
+            let mut statement = db.prepare_cached("SELECT id FROM lease").db(action)?;
+            let ids = statement.query_map([], |row| row.get(0)).db(action)?;
+            ids.collect::<rusqlite::Result<_>>().db(action)
+        })?;
+        let directories = entries(&self.layout().ingest())?;
+        ids.retain(|id| {
+            let directory = self.layout().ingest().join(id);
+            dead.contains(&directory) || !directories.contains(&directory)
+        });
+        if ids.is_empty() {
+            return Ok(());
+        }
         self.database().write(Durability::Process, action, |tx| {
-            let mut statement = tx.prepare("SELECT id FROM lease WHERE created_at < ?1").db(action)?;
-            let ids: Vec<String> = statement
-                .query_map([now], |row| row.get(0))
-                .db(action)?
-                .collect::<rusqlite::Result<_>>()
-                .db(action)?;
-            for id in ids.iter().filter(|id| !alive.contains(id)) {
+            for id in &ids {
                 tx.execute("DELETE FROM lease WHERE id = ?1", [id]).db(action)?;
             }
             Ok(())
@@ -142,13 +165,11 @@ impl Store {
                 }
             }
         }
-        if !self.live_mounts()?.is_empty() {
-            return Ok(discarded);
-        }
+        let mounted = self.mounted_trees()?;
         for path in entries(&self.layout().overlay2())? {
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
             let Ok(id) = name.parse::<TreeId>() else { continue };
-            if !self.has_tree(&id)? && self.move_to_trash(&path)?.is_some() {
+            if !mounted.contains(&id) && !self.has_tree(&id)? && self.move_to_trash(&path)?.is_some() {
                 discarded += 1;
             }
         }

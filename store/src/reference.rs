@@ -70,7 +70,8 @@ pub(crate) fn find(db: &Connection, owner: &str, name: &str) -> Result<Option<Re
     .transpose()
 }
 
-/// Sets a name inside a transaction. Tells whether anything changed.
+/// Sets a name inside a transaction. Tells whether anything changed. A target that has a name does not
+/// get its digest for one.
 pub(crate) fn set(
     tx: &Transaction<'_>,
     owner: &str,
@@ -84,6 +85,9 @@ pub(crate) fn set(
         return Ok(false);
     }
     let target_text = target.to_string();
+    if name == target_text && is_named(tx, owner, &target_text)? {
+        return Ok(false);
+    }
     tx.prepare_cached(
         "INSERT INTO reference (owner, name, target, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?4) \
          ON CONFLICT (owner, name) DO UPDATE SET target = excluded.target, updated_at = excluded.updated_at",
@@ -109,6 +113,13 @@ pub(crate) fn set(
         .db(action)?;
     }
     Ok(true)
+}
+
+/// Whether anything has this target.
+fn is_named(tx: &Transaction<'_>, owner: &str, target: &str) -> Result<bool> {
+    tx.prepare_cached("SELECT 1 FROM reference WHERE owner = ?1 AND target = ?2")
+        .and_then(|mut statement| statement.exists((owner, target)))
+        .db("look up a name")
 }
 
 fn from_row(row: &Row<'_>) -> Result<ReferenceRow> {

@@ -14,6 +14,7 @@
 //! snapshot    stacks of trees; image chains are keyed by chain ID
 //! lease       live sessions, and what they keep from collection
 //! mount       where the store mounted what
+//! mount_tree  the trees of each mount
 //! ```
 //!
 //! Digests are text, so that `sqlite3` shows an administrator the same names as the disk does.
@@ -26,7 +27,16 @@ pub(crate) const APPLICATION_ID: i32 = 0x4c79_7374;
 pub(crate) const KNOWN_FEATURES: &[&str] = &[];
 
 /// One script a format version.
-pub(crate) const MIGRATIONS: &[&str] = &[V1];
+pub(crate) const MIGRATIONS: &[&str] = &[V1, V2];
+
+/// Which trees a mount uses: they may be replaced by others, or lose their image, while mounted.
+const V2: &str = "
+CREATE TABLE mount_tree (
+    target BLOB NOT NULL REFERENCES mount (target) ON DELETE CASCADE,
+    tree TEXT NOT NULL,
+    PRIMARY KEY (target, tree)
+) STRICT, WITHOUT ROWID;
+";
 
 /// The first format.
 const V1: &str = "

@@ -7,6 +7,7 @@
 //! has published, until the references that keep it are committed.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -97,9 +98,12 @@ impl Drop for Session {
             Ok(())
         });
         if let Err(error) = forgotten {
-            tracing::warn!(%error, session = self.id, "the lease stays until the next session");
+            tracing::warn!(%error, session = self.id, "the lease stays until the next collection");
         }
-        if let Err(error) = fs::remove_dir_all(&self.directory) {
+        // Once its lock file is gone, others may take it for a dead session's, and remove it as well.
+        if let Err(error) = fs::remove_dir_all(&self.directory)
+            && error.kind() != ErrorKind::NotFound
+        {
             tracing::warn!(%error, path = %self.directory.display(), "temporary files stay until the next session");
         }
     }
@@ -140,7 +144,10 @@ pub(crate) fn is_dead(directory: &Path) -> Result<bool> {
     let path = directory.join(LOCK_NAME);
     let lock = match File::open(&path) {
         Ok(lock) => lock,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+        // Nor is a stray file anybody's session.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(true);
+        }
         Err(error) => return Err(error).context("open", &path),
     };
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {

@@ -49,9 +49,9 @@ impl Store {
     pub fn open(root: &Path, surroundings: Surroundings) -> Result<Self> {
         let root = create_root(root)?;
         let layout = Layout::new(root.clone());
-        let durable = Durable::new(surroundings.disk, root.clone());
+        let durable = Durable::new(surroundings.disk, root.clone())?;
         let created = create_directories(&layout)?;
-        let database = Database::open(&layout)?;
+        let database = Database::open(&layout, durable.clone())?;
         if created {
             for directory in [layout.root().join("blobs"), root.clone()] {
                 durable.sync_dir(&directory)?;

@@ -86,7 +86,7 @@ impl Store {
             Ok(found)
         })?;
         for (presence, (digest, _)) in found.iter_mut().zip(layers) {
-            let size = self.layout().blob(digest).metadata().ok().map(|metadata| metadata.len());
+            let size = self.blob_file_size(digest);
             presence.blob.take_if(|blob| size != Some(blob.size));
             presence.tree.take_if(|tree| !self.layout().diff(&tree.id).is_dir());
         }

@@ -124,7 +124,7 @@ impl Store {
             }
         }
         for path in &trashed {
-            Self::unlink_trashed(path)?;
+            self.unlink_trashed(path)?;
         }
         Ok(())
     }

@@ -38,6 +38,7 @@ mod overlay;
 mod publish;
 mod recover;
 mod reference;
+mod remove;
 mod schema;
 mod session;
 mod store;

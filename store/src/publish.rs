@@ -267,7 +267,7 @@ impl Store {
     /// Moves a file or directory to the trash and unlinks it.
     pub(crate) fn throw_away(&self, path: &std::path::Path) -> Result<()> {
         if let Some(trashed) = self.move_to_trash(path)? {
-            Self::unlink_trashed(&trashed)?;
+            self.unlink_trashed(&trashed)?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use crate::db::Durability;
 use crate::error::{DbContext as _, IoContext as _, Result};
 use crate::layout::{TreeId, random_name};
 use crate::lock::Key;
+use crate::remove::remove;
 use crate::session;
 use crate::store::Store;
 
@@ -82,7 +83,7 @@ impl Store {
     pub fn empty_trash(&self) -> Result<usize> {
         let names = entries(&self.layout().trash())?;
         for path in &names {
-            Self::unlink_trashed(path)?;
+            self.unlink_trashed(path)?;
         }
         Ok(names.len())
     }
@@ -97,17 +98,8 @@ impl Store {
         }
     }
 
-    pub(crate) fn unlink_trashed(path: &Path) -> Result<()> {
-        let kind = match fs::symlink_metadata(path) {
-            Ok(metadata) => metadata.file_type(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error).context("look at", path),
-        };
-        let removed = if kind.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-        match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).context("delete", path),
-            _ => Ok(()),
-        }
+    pub(crate) fn unlink_trashed(&self, path: &Path) -> Result<()> {
+        remove(path, &self.layout().trash()).context("delete", path)
     }
 
     fn dead_sessions(&self) -> Result<Vec<PathBuf>> {

@@ -20,6 +20,7 @@ use crate::error::{DbContext as _, IoContext as _, Result};
 use crate::ingest::Ingest;
 use crate::layout::random_name;
 use crate::lock::Key;
+use crate::remove::remove;
 use crate::store::Store;
 
 const LOCK_NAME: &str = "lock";
@@ -83,7 +84,7 @@ impl Session {
         builder.create(&path).context("create", &path)?;
         let diff = path.join("diff");
         builder.create(&diff).context("create", &diff)?;
-        Ok(TreeDirectory { path: Some(path) })
+        Ok(TreeDirectory { path: Some(path), trash: self.store.layout().trash() })
     }
 
     fn fresh(&self, kind: &str) -> PathBuf {
@@ -101,9 +102,7 @@ impl Drop for Session {
             tracing::warn!(%error, session = self.id, "the lease stays until the next collection");
         }
         // Once its lock file is gone, others may take it for a dead session's, and remove it as well.
-        if let Err(error) = fs::remove_dir_all(&self.directory)
-            && error.kind() != ErrorKind::NotFound
-        {
+        if let Err(error) = remove(&self.directory, &self.store.layout().trash()) {
             tracing::warn!(%error, path = %self.directory.display(), "temporary files stay until the next session");
         }
     }
@@ -113,6 +112,7 @@ impl Drop for Session {
 #[derive(Debug)]
 pub struct TreeDirectory {
     path: Option<PathBuf>,
+    trash: PathBuf,
 }
 
 impl TreeDirectory {
@@ -130,7 +130,7 @@ impl TreeDirectory {
 impl Drop for TreeDirectory {
     fn drop(&mut self) {
         if let Some(path) = self.path.take()
-            && let Err(error) = fs::remove_dir_all(&path)
+            && let Err(error) = remove(&path, &self.trash)
         {
             tracing::warn!(%error, path = %path.display(), "an unfinished tree stays until the session ends");
         }

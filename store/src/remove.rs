@@ -1,0 +1,133 @@
+//! Deleting what may hold anything that an archive can say.
+//!
+//! A layer's directories may nest thousands deep, where a walk with an open descriptor for each level
+//! runs out of them, and may have modes that keep even their owner out.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, chmodat, openat, renameat, unlinkat};
+use rustix::io::Errno;
+
+use crate::layout::random_name;
+
+/// Directories that are open at the same time; two descriptors each.
+const MAX_OPEN: usize = 64;
+
+/// Deletes `path`, whatever it is. What nests too deep is moved to `attic` on the way, a directory of the
+/// same filesystem. Something that has gone already, or goes at the same time, is as good.
+pub(crate) fn remove(path: &Path, attic: &Path) -> io::Result<()> {
+    let mut removal =
+        Removal { attic, moved: vec![path.to_owned()], privileged: rustix::process::geteuid().is_root() };
+    while let Some(path) = removal.moved.pop() {
+        match unlinkat(CWD, &path, AtFlags::empty()) {
+            Err(Errno::ISDIR | Errno::PERM) => removal.directory(CWD, &path, 0)?,
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+struct Removal<'a> {
+    attic: &'a Path,
+    moved: Vec<PathBuf>,
+    privileged: bool,
+}
+
+impl Removal<'_> {
+    fn directory(
+        &mut self,
+        parent: impl std::os::fd::AsFd + Copy,
+        name: impl rustix::path::Arg + Copy,
+        depth: usize,
+    ) -> Result<(), Errno> {
+        if !self.privileged {
+            absent_is_fine(chmodat(parent, name, Mode::RWXU, AtFlags::empty()))?;
+        }
+        if depth == MAX_OPEN {
+            let moved = self.attic.join(random_name());
+            absent_is_fine(renameat(parent, name, CWD, &moved))?;
+            self.moved.push(moved);
+            return Ok(());
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match openat(parent, name, flags, Mode::empty()) {
+            Ok(directory) => self.contents(&directory, depth)?,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(errno),
+        }
+        absent_is_fine(unlinkat(parent, name, AtFlags::REMOVEDIR))
+    }
+
+    fn contents(&mut self, directory: &OwnedFd, depth: usize) -> Result<(), Errno> {
+        for entry in Dir::read_from(directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if [c".", c".."].contains(&name) {
+                continue;
+            }
+            // Some filesystems do not tell the type; unlinking does.
+            if entry.file_type() != FileType::Directory {
+                match unlinkat(directory, name, AtFlags::empty()) {
+                    Err(Errno::ISDIR) => {}
+                    other => {
+                        absent_is_fine(other)?;
+                        continue;
+                    }
+                }
+            }
+            self.directory(directory.as_fd(), name, depth + 1)?;
+        }
+        Ok(())
+    }
+}
+
+fn absent_is_fine(result: Result<(), Errno>) -> Result<(), Errno> {
+    if result == Err(Errno::NOENT) { Ok(()) } else { result }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_tree_deeper_than_the_limit_of_open_files_and_paths_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let [attic, deep] = ["attic", "deep"].map(|name| dir.path().join(name));
+        fs::create_dir(&attic).unwrap();
+        fs::create_dir(&deep).unwrap();
+        let mut at = OwnedFd::from(fs::File::open(&deep).unwrap());
+        for _ in 0..2200 {
+            rustix::fs::mkdirat(&at, "d", Mode::RWXU).unwrap();
+            fs::write(format!("/proc/self/fd/{}/f", std::os::fd::AsRawFd::as_raw_fd(&at)), "x").unwrap();
+            at = openat(&at, "d", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        }
+        remove(&deep, &attic).unwrap();
+        assert!(!deep.exists());
+        assert_eq!(fs::read_dir(&attic).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn links_are_not_followed_and_modes_do_not_matter() {
+        let dir = tempfile::tempdir().unwrap();
+        let [attic, tree, outside] = ["attic", "tree", "outside"].map(|name| dir.path().join(name));
+        for path in [&attic, &tree, &outside] {
+            fs::create_dir(path).unwrap();
+        }
+        fs::write(outside.join("kept"), "x").unwrap();
+        std::os::unix::fs::symlink(&outside, tree.join("link")).unwrap();
+        fs::create_dir_all(tree.join("closed/inner")).unwrap();
+        fs::set_permissions(tree.join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
+        let link = dir.path().join("to-outside");
+        std::os::unix::fs::symlink(&outside, &link).unwrap();
+        for path in [&tree, &link, &dir.path().join("absent")] {
+            remove(path, &attic).unwrap();
+        }
+        assert!(!tree.exists() && fs::symlink_metadata(&link).is_err());
+        assert!(outside.join("kept").exists());
+    }
+}

@@ -33,6 +33,8 @@ impl Feed<'_, '_> {
                 open.push((layer, *task));
             }
         }
+        // The largest first: its unpacking takes longest, and nothing is left to do beside it at the end.
+        open.sort_by_key(|(layer, _)| std::cmp::Reverse(layer.size));
         let mut busy = Vec::new();
         for (layer, task) in open {
             match self.try_claims(layer, task)? {

@@ -308,7 +308,7 @@ pub(crate) struct Remove {
     pub(crate) no_prune: bool,
 }
 
-/// Mount an image read-only and print where
+/// Mount an image read-only and print where; without an image, list what is mounted
 ///
 /// The mount stays until `umount`. Needs root.
 #[derive(Debug, Args)]
@@ -319,7 +319,7 @@ Examples:
   chroot \"$(layerstore mount app:1)\" sh")]
 pub(crate) struct Mount {
     #[arg(help = IMAGE_ARG)]
-    pub(crate) image: String,
+    pub(crate) image: Option<String>,
 
     /// An existing directory to mount on [default: one below the store]
     #[arg(value_name = "DIR")]

@@ -1,6 +1,7 @@
 //! Mounting images, and making sure that their trees are there.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use layerstore_oci::DiffId;
@@ -38,20 +39,21 @@ impl Layerstore {
 
     /// Unmounts `target`: a directory where an image is mounted, or an image, which is then unmounted
     /// everywhere. Returns the directories.
-    pub fn unmount(&self, target: &str) -> Result<Vec<PathBuf>> {
+    pub fn unmount(&self, target: &OsStr) -> Result<Vec<PathBuf>> {
         let mounts = self.store.live_mounts()?;
         let path = Path::new(target).canonicalize().ok();
         let at_path: Vec<&MountRow> =
             mounts.iter().filter(|row| Some(&row.target) == path.as_ref()).collect();
-        let rows = if at_path.is_empty() && !target.starts_with(['/', '.']) {
-            let found = self.find(target)?;
+        let name = target.to_string_lossy();
+        let rows = if at_path.is_empty() && !name.starts_with(['/', '.']) {
+            let found = self.find(&name)?;
             let manifest = found.image.map(|image| image.manifest);
             mounts.iter().filter(|row| Some(&row.manifest) == manifest.as_ref()).collect()
         } else {
             at_path
         };
         if rows.is_empty() {
-            return Err(Error::NotMounted { name: target.to_owned() });
+            return Err(Error::NotMounted { name: name.into_owned() });
         }
         for row in &rows {
             self.store.unmount_image(row)?;

@@ -99,7 +99,7 @@ fn wrong_usage_exits_2() {
         "inspect",
         "tag x",
         "rmi",
-        "mount",
+        "mount a b c",
         "umount",
         "umount -a x",
         "cat x",

@@ -15,7 +15,7 @@ pub(super) fn run(context: &Context, args: &Umount) -> Result<(), Failures> {
         args.targets.clone()
     };
     for_each(&targets, |target| {
-        store.unmount(&target.to_string_lossy())?;
+        store.unmount(target)?;
         Ok(())
     })
 }

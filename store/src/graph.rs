@@ -180,16 +180,18 @@ fn load(db: &Connection, boot: &str) -> Result<Graph> {
         }
         Ok(())
     })?;
-    each(db, "SELECT owner, key, parent, tree FROM snapshot", [], |row| {
+    each(db, "SELECT owner, key, parent, tree, fixup FROM snapshot", [], |row| {
         let owner = text(row, 0)?;
         let Some(child) = snapshot(&graph, owner.clone(), text(row, 1)?) else { return Ok(()) };
         if let Some(parent) = row.get::<_, Option<String>>(2).db("read a snapshot")? {
             let parent = snapshot(&graph, owner, parent);
             graph.children[child].extend(parent);
         }
-        if let Some(tree) = row.get::<_, Option<String>>(3).db("read a snapshot")? {
-            let tree = graph.find(&Object::Tree(tree.parse()?));
-            graph.children[child].extend(tree);
+        for column in [3, 4] {
+            if let Some(tree) = row.get::<_, Option<String>>(column).db("read a snapshot")? {
+                let tree = graph.find(&Object::Tree(tree.parse()?));
+                graph.children[child].extend(tree);
+            }
         }
         Ok(())
     })?;

@@ -28,6 +28,7 @@ mod clock;
 mod db;
 mod disk;
 mod error;
+mod fixup;
 mod graph;
 mod image;
 mod ingest;

@@ -6,13 +6,13 @@
 //! that fall on the same byte merely wait for each other.
 //!
 //! Order of acquisition, so that no two holders wait for each other: `Layer`, then `Blob`, then
-//! `Sweep`; who waits for a `Layer` or a `Blob` holds at most one `Layer`, apart from those whose
+//! `Sweep`; a `Chain` before a `Sweep`; who waits for a `Layer` or a `Blob` holds at most one `Layer`, apart from those whose
 //! release depends on nobody else. `Sessions`, `Mounts` and `Schema` are held without waiting for another.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 
-use layerstore_oci::{DiffId, Digest};
+use layerstore_oci::{ChainId, DiffId, Digest};
 use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::error::{IoContext as _, Result};
@@ -29,6 +29,8 @@ pub enum Key {
     Mounts,
     /// Unpacking the layer with this diff ID.
     Layer(DiffId),
+    /// Making the fix-up of this stack.
+    Chain(ChainId),
     /// Fetching the blob with this digest.
     Blob(Digest),
     /// The time between a rename into place and the commit of its row. Publishers share it; who
@@ -53,6 +55,7 @@ impl Key {
             Self::Sweep => return 2,
             Self::Mounts => return 3,
             Self::Layer(diff_id) => Digest::sha256_of(format!("layer {diff_id}").as_bytes()),
+            Self::Chain(chain) => Digest::sha256_of(format!("chain {chain}").as_bytes()),
             Self::Blob(digest) => Digest::sha256_of(format!("blob {digest}").as_bytes()),
         };
         // 60 bits of the digest; the top of the range is left free.

@@ -122,6 +122,8 @@ CREATE TABLE snapshot (
     kind TEXT NOT NULL CHECK (kind IN ('active', 'view', 'committed')),
     parent TEXT,
     tree TEXT REFERENCES tree (id) ON UPDATE CASCADE,
+    -- a tree of this stack alone, on top of those of its layers
+    fixup TEXT REFERENCES tree (id),
     labels TEXT NOT NULL DEFAULT '{}',
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
@@ -130,6 +132,7 @@ CREATE TABLE snapshot (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX snapshot_parent ON snapshot (owner, parent);
 CREATE INDEX snapshot_tree ON snapshot (tree);
+CREATE INDEX snapshot_fixup ON snapshot (fixup);
 
 CREATE TABLE lease (
     id TEXT PRIMARY KEY,

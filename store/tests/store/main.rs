@@ -1,0 +1,149 @@
+//! The store as its users see it, with a disk that fails and neighbours that die.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in helpers as well")]
+
+mod collect;
+mod faults;
+mod images;
+mod mounts;
+mod open;
+mod sessions;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use layerstore_oci::{Algorithm, DiffId, Digest};
+use layerstore_store::{
+    Edge, EdgeKind, ImageCommit, LOCAL, NewBlob, NewImage, NewTree, Object, Publication, Result, Session,
+    Store, Surroundings, Usage,
+};
+
+fn open(root: &Path) -> Store {
+    Store::open(root, Surroundings::default()).unwrap()
+}
+
+/// Receives `bytes` as a blob; a layer's diff ID is the digest of its name.
+fn blob(session: &Session, bytes: &str, diff_id: Option<DiffId>) -> Result<NewBlob> {
+    let mut ingest = session.ingest(Algorithm::Sha256)?;
+    ingest.write(bytes.as_bytes())?;
+    let received = ingest.finish(Some((&digest(bytes), bytes.len() as u64)))?;
+    Ok(NewBlob { received, media_type: None, diff_id })
+}
+
+fn tree(session: &Session, layer: &str) -> Result<NewTree> {
+    let directory = session.tree_directory()?;
+    fs::write(directory.diff().join("file"), layer).unwrap();
+    let usage = Usage { bytes: layer.len() as u64, allocated: 4096, inodes: 2 };
+    Ok(NewTree { directory, diff_id: diff_id(layer), usage, implied: Vec::new() })
+}
+
+fn digest(text: &str) -> Digest {
+    Digest::sha256_of(text.as_bytes())
+}
+
+/// The diff ID of the layer whose blob is `layer`.
+fn diff_id(layer: &str) -> DiffId {
+    DiffId::from(digest(&format!("uncompressed {layer}")))
+}
+
+/// Publishes an image of `layers`, unpacked, and names it. Its manifest is `manifest {name}`.
+fn add_image(store: &Store, session: &Session, reference: &str, name: &str, layers: &[&str]) -> Result<()> {
+    publish_image(store, session, name, layers)?;
+    let target = digest(&format!("manifest {name}"));
+    let mut commit = commit_of(name, layers);
+    commit.references = vec![(reference.to_owned(), target)];
+    store.commit_images(session, &commit).map(drop)
+}
+
+fn publish_image(store: &Store, session: &Session, name: &str, layers: &[&str]) -> Result<()> {
+    for layer in layers {
+        let wanted = [(digest(layer), Some(diff_id(layer)))];
+        let present = store.lease_layers(session, &wanted)?.pop().unwrap();
+        let mut publication = Publication::default();
+        if present.blob.is_none() {
+            publication.blobs.push(blob(session, layer, Some(diff_id(layer)))?);
+        }
+        if present.tree.is_none() {
+            publication.trees.push(tree(session, layer)?);
+        }
+        store.publish(session, publication)?;
+    }
+    let documents = ["manifest", "config"].map(|kind| blob(session, &format!("{kind} {name}"), None));
+    let blobs = documents.into_iter().collect::<Result<_>>()?;
+    store.publish(session, Publication { blobs, ..Publication::default() })?;
+    Ok(())
+}
+
+fn commit_of(name: &str, layers: &[&str]) -> ImageCommit {
+    let [manifest, config] = ["manifest", "config"].map(|kind| digest(&format!("{kind} {name}")));
+    let edge = |child: &Digest, kind| Edge { parent: manifest.clone(), child: child.clone(), kind };
+    let mut edges = vec![edge(&config, EdgeKind::Config)];
+    edges.extend(layers.iter().map(|layer| edge(&digest(layer), EdgeKind::Layer)));
+    let image = NewImage {
+        manifest,
+        config,
+        platform: "linux/amd64".to_owned(),
+        created: Some(1),
+        labels: vec![("a".to_owned(), "b".to_owned())],
+        layers: layers.iter().map(|layer| (digest(layer), diff_id(layer))).collect(),
+    };
+    ImageCommit { edges, images: vec![image], references: Vec::new() }
+}
+
+fn manifest(name: &str) -> Digest {
+    digest(&format!("manifest {name}"))
+}
+
+/// Removes names, and then everything that no root leads to.
+fn collect(store: &Store, untag: &[&str]) -> Result<Vec<Object>> {
+    let untag: Vec<String> = untag.iter().map(|name| (*name).to_owned()).collect();
+    let forgotten = store.forget(LOCAL, &untag, |graph| {
+        let mut kept = vec![false; graph.nodes.len()];
+        let mut open = graph.roots.clone();
+        while let Some(index) = open.pop() {
+            if !std::mem::replace(&mut kept[index], true) {
+                open.extend(&graph.children[index]);
+            }
+        }
+        (0..kept.len()).filter(|index| !kept[*index]).collect()
+    })?;
+    store.sweep(&forgotten)?;
+    Ok(forgotten.nodes.into_iter().map(|node| node.object).collect())
+}
+
+fn names(folder: &Path) -> BTreeSet<String> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// The first column of a query.
+fn sql(root: &Path, query: &str) -> BTreeSet<String> {
+    let db = rusqlite::Connection::open(root.join("layerstore.db")).unwrap();
+    let mut statement = db.prepare(query).unwrap();
+    let rows = statement.query_map([], |row| row.get(0)).unwrap();
+    rows.map(rusqlite::Result::unwrap).collect()
+}
+
+/// Rows and files agree exactly, nothing is left over, and the database is sound.
+fn audit(root: &Path) {
+    audit_rows(root);
+    let none = BTreeSet::new();
+    assert_eq!(names(&root.join("ingest")), none, "ingests");
+    assert_eq!(names(&root.join("trash")), none, "trash");
+    assert_eq!(sql(root, "SELECT id FROM lease"), none, "leases");
+    assert_eq!(names(&root.join("overlay2")), sql(root, "SELECT id FROM tree"), "trees");
+    let blobs = sql(root, "SELECT substr(digest, 8) FROM blob");
+    assert_eq!(names(&root.join("blobs/sha256")), blobs, "blobs");
+}
+
+/// Whatever has a row is there, and the database is sound.
+fn audit_rows(root: &Path) {
+    assert_eq!(sql(root, "PRAGMA integrity_check"), BTreeSet::from(["ok".to_owned()]));
+    assert_eq!(sql(root, "SELECT \"table\" FROM pragma_foreign_key_check"), BTreeSet::new());
+    for hex in sql(root, "SELECT substr(digest, 8) FROM blob") {
+        let bytes = fs::read(root.join("blobs/sha256").join(&hex)).unwrap();
+        assert_eq!(Digest::sha256_of(&bytes).hex(), hex, "a blob is not whole");
+    }
+    for id in sql(root, "SELECT id FROM tree") {
+        assert!(root.join("overlay2").join(&id).join("diff/file").exists(), "tree {id} is not whole");
+    }
+}

@@ -1,0 +1,130 @@
+//! Opening: what is refused, what is migrated, and many at once.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Barrier;
+
+use layerstore_oci::ErrorKind;
+use layerstore_store::{Error, LOCAL, Store, Surroundings};
+
+use crate::{add_image, audit, open, sql};
+
+/// Opening fails, and leaves every byte of the database as it was.
+fn refused(root: &Path) -> Error {
+    let path = root.join("layerstore.db");
+    let before = fs::read(&path).unwrap();
+    let error = Store::open(root, Surroundings::default()).unwrap_err();
+    assert_eq!(fs::read(&path).unwrap(), before, "the database was changed");
+    assert_eq!(fs::metadata(root.join("layerstore.db-wal")).map_or(0, |m| m.len()), 0);
+    error
+}
+
+fn execute(root: &Path, statement: &str) {
+    rusqlite::Connection::open(root.join("layerstore.db")).unwrap().execute_batch(statement).unwrap();
+}
+
+#[test]
+fn formats_of_others_are_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    drop(open(root));
+    execute(root, "PRAGMA user_version = 1000");
+    let error = refused(root);
+    assert!(matches!(error, Error::NewerFormat { found: 1000, .. }), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+
+    execute(root, "PRAGMA application_id = 7");
+    assert!(matches!(refused(root), Error::NotAStore { .. }), "whose version 1000 it is comes first");
+    for version in [0, 1, 2] {
+        execute(root, &format!("PRAGMA user_version = {version}"));
+        assert!(matches!(refused(root), Error::NotAStore { .. }), "version {version}");
+    }
+}
+
+#[test]
+fn an_unknown_feature_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    execute(dir.path(), "INSERT INTO feature VALUES ('telepathy')");
+    let error = refused(dir.path());
+    assert!(matches!(&error, Error::UnknownFeature { feature, .. } if feature == "telepathy"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("layerstore.db"), "not a database, but long enough to be asked ".repeat(99))
+        .unwrap();
+    assert_eq!(refused(dir.path()).kind(), ErrorKind::Corrupt);
+}
+
+#[test]
+fn the_first_format_is_migrated_with_all_it_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let store = open(root);
+    add_image(&store, &store.session(LOCAL).unwrap(), "localhost/a:1", "a", &["base", "a"]).unwrap();
+    drop(store);
+    let now = sql(root, "SELECT CAST(user_version AS TEXT) FROM pragma_user_version");
+    execute(root, "DROP TABLE mount_tree; PRAGMA user_version = 1");
+    let store = open(root);
+    assert_eq!(sql(root, "SELECT CAST(user_version AS TEXT) FROM pragma_user_version"), now);
+    assert_eq!(store.references(LOCAL).unwrap().len(), 1);
+    assert!(store.graph().unwrap().roots.len() == 1 && store.mounts().unwrap().is_empty());
+    audit(root);
+}
+
+#[test]
+fn eight_threads_meet_an_empty_root() {
+    for _ in 0..20 {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, barrier) = (dir.path().join("new/store"), Barrier::new(8));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    barrier.wait();
+                    let store = open(&root);
+                    add_image(&store, &store.session(LOCAL).unwrap(), "localhost/a:1", "a", &["base"])
+                        .unwrap();
+                });
+            }
+        });
+        audit(&root);
+    }
+}
+
+const ROOT: &str = "LAYERSTORE_TEST_ROOT";
+
+#[test]
+fn eight_processes_meet_an_empty_root() {
+    for _ in 0..5 {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("store");
+        let start = || {
+            Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "open::one_of_eight_processes", "--ignored", "--quiet"])
+                .env(ROOT, &root)
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .unwrap()
+        };
+        let children: Vec<_> = std::iter::repeat_with(start).take(8).collect();
+        for mut child in children {
+            assert!(child.wait().unwrap().success());
+        }
+        audit(&root);
+        assert_eq!(sql(&root, "SELECT name FROM reference").len(), 1);
+    }
+}
+
+#[test]
+#[ignore = "run by eight_processes_meet_an_empty_root"]
+fn one_of_eight_processes() {
+    let store = open(Path::new(&std::env::var_os(ROOT).unwrap()));
+    for _ in 0..3 {
+        let session = store.session(LOCAL).unwrap();
+        add_image(&store, &session, "localhost/a:1", "a", &["base", "a"]).unwrap();
+        store.recover().unwrap();
+    }
+}

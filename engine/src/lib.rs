@@ -5,6 +5,7 @@
 
 mod error;
 mod event;
+mod fixup;
 mod images;
 mod info;
 mod layers;

@@ -75,14 +75,15 @@ impl Layerstore {
             .collect())
     }
 
-    /// The image's trees, topmost first, after unpacking what is missing.
+    /// The image's trees, topmost first, after unpacking what is missing, with a fix-up where one is needed.
     pub(crate) fn unpacked(&self, image: &ImageInfo, listener: &Listener<'_>) -> Result<Vec<TreeId>> {
         let layers = self.store.layers(&image.manifest)?;
         if layers.iter().all(|layer| self.is_usable(layer)) {
-            return Ok(stack(&layers));
+            return self.with_fixup(image, &layers, stack(&layers));
         }
         self.unpack_missing(image, &layers, listener)?;
-        Ok(stack(&self.store.layers(&image.manifest)?))
+        let layers = self.store.layers(&image.manifest)?;
+        self.with_fixup(image, &layers, stack(&layers))
     }
 
     fn is_usable(&self, layer: &LayerRow) -> bool {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use layerstore_store::TreeId;
 use layerstore_unpack::OverlayXattr;
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fgetxattr, fstat, openat, openat2,
@@ -112,6 +113,11 @@ impl Layerstore {
     fn rootfs(&self, name: &str, listener: &Listener<'_>) -> Result<Rootfs> {
         let found = self.find(name)?;
         let trees = self.unpacked(unpackable(name, &found)?, listener)?;
+        self.rootfs_of(name, &trees)
+    }
+
+    /// The merged view of `trees`, topmost first.
+    pub(crate) fn rootfs_of(&self, name: &str, trees: &[TreeId]) -> Result<Rootfs> {
         let layers = trees
             .iter()
             .map(|id| {
@@ -125,7 +131,7 @@ impl Layerstore {
 }
 
 /// The trees of an image, topmost first.
-struct Rootfs {
+pub(crate) struct Rootfs {
     image: String,
     layers: Vec<OwnedFd>,
     overlay: OverlayXattr,
@@ -133,16 +139,16 @@ struct Rootfs {
 
 /// A file in the merged view.
 #[derive(Debug, Clone)]
-struct Place {
+pub(crate) struct Place {
     /// Components from the root, free of symbolic links.
-    path: Vec<Vec<u8>>,
-    kind: FileType,
+    pub(crate) path: Vec<Vec<u8>>,
+    pub(crate) kind: FileType,
     /// The layers that have it: one for a file, all that are merged for a directory, topmost first.
-    layers: Vec<usize>,
+    pub(crate) layers: Vec<usize>,
 }
 
 impl Place {
-    fn top(&self) -> usize {
+    pub(crate) fn top(&self) -> usize {
         self.layers.first().copied().unwrap_or(0)
     }
 }
@@ -153,6 +159,21 @@ const MAX_LINKS: usize = 40;
 impl Rootfs {
     fn root(&self) -> Place {
         Place { path: Vec::new(), kind: FileType::Directory, layers: (0..self.layers.len()).collect() }
+    }
+
+    /// The file at a path without symbolic links; `None` if there is none, or a link on its way.
+    pub(crate) fn exactly(&self, path: &[u8]) -> Result<Option<Place>> {
+        let mut place = self.root();
+        for name in components(path) {
+            if place.kind != FileType::Directory {
+                return Ok(None);
+            }
+            match self.step(&place, name)? {
+                Some(next) => place = next,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(place))
     }
 
     fn resolve(&self, path: &[u8], follow: bool) -> Result<Place> {
@@ -311,7 +332,7 @@ impl Rootfs {
         }
     }
 
-    fn open(&self, layer: usize, path: &[Vec<u8>], flags: OFlags) -> Result<OwnedFd> {
+    pub(crate) fn open(&self, layer: usize, path: &[Vec<u8>], flags: OFlags) -> Result<OwnedFd> {
         self.open_raw(layer, path, flags).map_err(|errno| self.failed(path, errno))
     }
 

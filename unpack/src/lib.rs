@@ -9,6 +9,7 @@ mod apply;
 mod attributes;
 mod decode;
 mod error;
+mod fixup;
 mod options;
 mod pipeline;
 mod remove;
@@ -24,6 +25,7 @@ use layerstore_oci::{Compression, DiffId};
 pub use attributes::Lost;
 pub use decode::Decoder;
 pub use error::{Error, Result};
+pub use fixup::Fixup;
 pub use options::{Limits, Options, OverlayXattr, Ownership};
 pub use umask::PrivateUmask;
 

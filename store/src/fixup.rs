@@ -1,0 +1,101 @@
+//! Fix-ups: small trees that one stack needs on top of those of its layers.
+
+use layerstore_oci::ChainId;
+use rusqlite::OptionalExtension as _;
+
+use crate::db::Durability;
+use crate::error::{DbContext as _, Error, Result};
+use crate::layout::TreeId;
+use crate::lock::Key;
+use crate::reference::LOCAL;
+use crate::session::{Session, TreeDirectory};
+use crate::store::Store;
+use crate::tree::Usage;
+
+impl Store {
+    /// The fix-up of an image's stack, if it has one that may be used.
+    pub fn fixup(&self, chain: &ChainId) -> Result<Option<TreeId>> {
+        let action = "look up a fix-up";
+        let life = self.life();
+        let id: Option<String> = self.database().read(action, |db| {
+            db.prepare_cached(
+                "SELECT t.id FROM snapshot AS s JOIN tree AS t ON t.id = s.fixup WHERE s.owner = ?1 AND s.key = ?2 \
+                 AND (t.synced = 1 OR (t.boot_id = ?3 AND t.mount_id = ?4))",
+            )
+            .and_then(|mut statement| {
+                statement
+                    .query_row((LOCAL, chain.to_string(), &life.boot, life.mount), |row| row.get(0))
+                    .optional()
+            })
+            .db(action)
+        })?;
+        let id: Option<TreeId> = id.as_deref().map(str::parse).transpose()?;
+        Ok(id.filter(|id| self.layout().diff(id).is_dir()))
+    }
+
+    /// Publishes the fix-up of an image's stack, in the place of one that may not be used. The caller holds the claim of
+    /// the chain, whose snapshot must be there.
+    pub fn publish_fixup(
+        &self,
+        _session: &Session,
+        chain: &ChainId,
+        directory: TreeDirectory,
+        usage: Usage,
+    ) -> Result<TreeId> {
+        let claim = self.claim_shared(&Key::Sweep)?;
+        let id = TreeId::random();
+        self.durable().rename(&directory.into_path(), &self.layout().tree(&id))?;
+        let recorded = self.record_fixup(chain, &id, usage);
+        drop(claim);
+        match recorded {
+            Ok(()) => Ok(id),
+            Err(error) => {
+                self.throw_away(&self.layout().tree(&id))?;
+                Err(error)
+            }
+        }
+    }
+
+    /// A fix-up that is replaced goes with the next collection, unless it is mounted.
+    fn record_fixup(&self, chain: &ChainId, id: &TreeId, usage: Usage) -> Result<()> {
+        let action = "record a fix-up";
+        let (now, life) = (self.clock().now(), self.life());
+        self.database().write(Durability::Process, action, |tx| {
+            tx.execute(
+                "INSERT INTO tree (id, bytes, allocated, inodes, boot_id, mount_id, created_at) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                (id.as_str(), usage.bytes, usage.allocated, usage.inodes, &life.boot, life.mount, now),
+            )
+            .db(action)?;
+            let updated = tx
+                .execute(
+                    "UPDATE snapshot SET fixup = ?3 WHERE owner = ?1 AND key = ?2",
+                    (LOCAL, chain.to_string(), id.as_str()),
+                )
+                .db(action)?;
+            if updated == 0 {
+                return Err(Error::NotFound { what: "snapshot", name: chain.to_string() });
+            }
+            Ok(())
+        })
+    }
+
+    /// For each tree the directories that its layer implies but does not list.
+    pub fn implied(&self, trees: &[TreeId]) -> Result<Vec<Vec<Vec<u8>>>> {
+        let action = "look up implied directories";
+        self.database().read(action, |db| {
+            let mut statement = db.prepare_cached("SELECT implied FROM tree WHERE id = ?1").db(action)?;
+            trees
+                .iter()
+                .map(|id| {
+                    let found: Option<Option<Vec<u8>>> =
+                        statement.query_row([id.as_str()], |row| row.get(0)).optional().db(action)?;
+                    let joined = found.flatten();
+                    Ok(joined.map_or_else(Vec::new, |all| {
+                        all.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
+                    }))
+                })
+                .collect()
+        })
+    }
+}

@@ -10,7 +10,9 @@ mod forms;
 mod full_disk;
 mod kill;
 mod limits;
+mod power_cut;
 mod real_images;
+mod recovery;
 mod verbs;
 
 use layerstore_testkit::image::Image;

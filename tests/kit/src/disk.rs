@@ -1,4 +1,5 @@
-//! Small file systems of their own, for what happens when a disk is full or cannot be written.
+//! Small file systems of their own, for what happens when a disk is full, cannot be written, or loses its
+//! power.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -18,9 +19,22 @@ impl Disk {
     pub fn ext4(megabytes: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let image = dir.path().join("image");
-        File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
-        command(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image));
+        format_ext4(&image, megabytes);
         Self::mount(dir, Command::new("mount").args(["-o", "loop"]).arg(image))
+    }
+
+    /// An XFS of `megabytes`, whose files can be copied in one step ([`cut_power`]).
+    pub fn xfs(megabytes: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
+        command(Command::new("mkfs.xfs").args(["-q", "-m", "reflink=1"]).arg(&image));
+        Self::mount(dir, Command::new("mount").args(["-o", "loop"]).arg(image))
+    }
+
+    /// The file system in the file `image`, which stays when the value goes.
+    pub fn of_image(image: &Path) -> Self {
+        Self::mount(tempfile::tempdir().unwrap(), Command::new("mount").args(["-o", "loop"]).arg(image))
     }
 
     /// A tmpfs of `megabytes`.
@@ -60,6 +74,19 @@ impl Drop for Disk {
         // Detached, so that a test that fails while a file is open still takes its disk along.
         let _ = unmount(&self.path, UnmountFlags::DETACH);
     }
+}
+
+/// Makes an ext4 file system of `megabytes` in the new file `image`.
+pub fn format_ext4(image: &Path, megabytes: u64) {
+    File::create(image).unwrap().set_len(megabytes << 20).unwrap();
+    command(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(image));
+}
+
+/// Writes to `to` what the disk in the file `image` would hold if the power failed now: everything that the
+/// file system has sent to it, and nothing that is only in memory. Both are on one [`Disk::xfs`], which
+/// shares all blocks of a file in one step, while nobody can write to it.
+pub fn cut_power(image: &Path, to: &Path) {
+    command(Command::new("cp").arg("--reflink=always").args([image, to]));
 }
 
 fn command(command: &mut Command) {

@@ -1,6 +1,6 @@
 //! Collection: what nothing keeps goes.
 //!
-//! Three steps. [`unreachable`] is a pure function of the graph; choosing and forgetting happen in one
+//! Three steps. [`unreachable()`] is a pure function of the graph; choosing and forgetting happen in one
 //! transaction of the store, so that nothing chosen can be claimed in between; the files go after the
 //! transaction is durable.
 

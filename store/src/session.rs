@@ -101,9 +101,13 @@ impl Drop for Session {
         if let Err(error) = forgotten {
             tracing::warn!(%error, session = self.id, "the lease stays until the next collection");
         }
-        // Once its lock file is gone, others may take it for a dead session's, and remove it as well.
-        if let Err(error) = remove(&self.directory, &self.store.layout().trash()) {
-            tracing::warn!(%error, path = %self.directory.display(), "temporary files stay until the next session");
+        // Out of sight in one step, while it is locked: half removed, it would look like a dead session's.
+        let removed = self
+            .store
+            .move_to_trash(&self.directory)
+            .and_then(|trashed| trashed.map_or(Ok(()), |path| self.store.unlink_trashed(&path)));
+        if let Err(error) = removed {
+            tracing::warn!(%error, session = self.id, "temporary files stay until the next session");
         }
     }
 }
@@ -144,10 +148,10 @@ pub(crate) fn is_dead(directory: &Path) -> Result<bool> {
     let path = directory.join(LOCK_NAME);
     let lock = match File::open(&path) {
         Ok(lock) => lock,
-        // Nor is a stray file anybody's session.
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Ok(true);
-        }
+        // Its session may have ended meanwhile.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(directory.exists()),
+        // A stray file is nobody's session.
+        Err(error) if error.kind() == ErrorKind::NotADirectory => return Ok(true),
         Err(error) => return Err(error).context("open", &path),
     };
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {

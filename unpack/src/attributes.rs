@@ -28,6 +28,12 @@ pub struct Lost {
     pub devices: u64,
 }
 
+/// The times of what the layer says none for: the same on every machine.
+pub(crate) const EPOCH: Timestamps = Timestamps {
+    last_access: Timespec { tv_sec: 0, tv_nsec: 0 },
+    last_modification: Timespec { tv_sec: 0, tv_nsec: 0 },
+};
+
 #[derive(Debug)]
 pub(crate) struct Attributes {
     owner: Option<(Uid, Gid)>,
@@ -82,13 +88,7 @@ impl Attributes {
     /// Of a directory that the layer does not list: root's, mode 0755, and a time that is the same on every
     /// machine.
     pub(crate) fn implied() -> Self {
-        let epoch = Timespec { tv_sec: 0, tv_nsec: 0 };
-        Self {
-            owner: None,
-            mode: Mode::from_raw_mode(0o755),
-            xattrs: Vec::new(),
-            times: Timestamps { last_access: epoch, last_modification: epoch },
-        }
+        Self { owner: None, mode: Mode::from_raw_mode(0o755), xattrs: Vec::new(), times: EPOCH }
     }
 
     /// For an open file or directory.

@@ -11,11 +11,15 @@
 //! although every other call says that it does not exist. So none is written there.
 
 use std::collections::BTreeSet;
+use std::os::fd::AsFd as _;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags, fsetxattr, mknodat, openat, statat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, XattrFlags, fsetxattr, mknodat, openat, statat, utimensat,
+};
 use rustix::io::Errno;
 
 use crate::apply::Applier;
+use crate::attributes::EPOCH;
 use crate::error::{EntryContext as _, Result, refused};
 use crate::root::split;
 
@@ -152,8 +156,10 @@ fn set_whiteout(applier: &mut Applier<'_>, path: &[u8]) -> Result<()> {
     let (directory, name) = split(path);
     let mut implied = Vec::new();
     let parent = applier.root.created(directory, &mut implied)?;
-    mknodat(&parent.directory, name, FileType::CharacterDevice, Mode::empty(), 0)
-        .entry("write a whiteout for", path)?;
+    let parent = parent.directory.as_fd();
+    mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0).entry("write a whiteout for", path)?;
+    // Nobody sees it, but a layer gives the same tree each time.
+    utimensat(parent, name, &EPOCH, AtFlags::SYMLINK_NOFOLLOW).entry("set the times of", path)?;
     applier.note_implied(implied)?;
     applier.result.usage.inodes += 1;
     Ok(())

@@ -116,11 +116,11 @@ fn run_threaded<R: Read + Send, T>(
         let value = consume(&mut stream)?;
         drain(&mut stream)?;
         drop(stream);
-        let hashed = hasher.join().map_err(|_| Error::Stream {
+        let digest = hasher.join().map_err(|_| Error::Stream {
             form: "tar",
             source: io::Error::other("the hashing thread panicked"),
         })?;
-        Ok((value, hashed))
+        Ok((value, digest))
     })
 }
 

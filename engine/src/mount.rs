@@ -29,12 +29,11 @@ impl Layerstore {
     /// image that is mounted at the store's own directory already stays there.
     pub fn mount(&self, name: &str, directory: Option<&Path>, listener: &Listener<'_>) -> Result<PathBuf> {
         self.store.forget_stale_mounts()?;
+        self.store.settle()?;
         let found = self.find(name)?;
         let image = unpackable(name, &found)?;
         let trees = self.unpacked(image, listener)?;
-        let target = self.store.mount_image(&image.manifest, &trees, directory, MountApi::Newest)?;
-        self.store.settle()?;
-        Ok(target)
+        Ok(self.store.mount_image(&image.manifest, &trees, directory, MountApi::Newest)?)
     }
 
     /// Unmounts `target`: a directory where an image is mounted, or an image, which is then unmounted

@@ -201,42 +201,28 @@ impl Store {
         }
         let life = self.life();
         let implied = (!tree.implied.is_empty()).then(|| tree.implied.join(&0));
-        if let Some(existing) = &existing {
-            // Written under an earlier life: the new tree takes its place in every chain.
-            tx.execute(
-                "UPDATE tree SET id = ?2, bytes = ?3, allocated = ?4, inodes = ?5, implied = ?6, boot_id = ?7, \
-                 mount_id = ?8, synced = 0, created_at = ?9 WHERE id = ?1",
-                (
-                    existing.id.as_str(),
-                    tree.id.as_str(),
-                    tree.usage.bytes,
-                    tree.usage.allocated,
-                    tree.usage.inodes,
-                    implied,
-                    &life.boot,
-                    life.mount,
-                    now,
-                ),
-            )
-            .db(action)?;
-        } else {
-            tx.execute(
-                "INSERT INTO tree (id, diff_id, bytes, allocated, inodes, implied, boot_id, mount_id, created_at) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-                (
-                    tree.id.as_str(),
-                    tree.diff_id.to_string(),
-                    tree.usage.bytes,
-                    tree.usage.allocated,
-                    tree.usage.inodes,
-                    implied,
-                    &life.boot,
-                    life.mount,
-                    now,
-                ),
-            )
-            .db(action)?;
-        }
+        // A tree of an earlier life, or whose directory is lost, gives way in every stack that has it.
+        tx.prepare_cached(
+            "INSERT INTO tree (id, diff_id, bytes, allocated, inodes, implied, boot_id, mount_id, created_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
+             ON CONFLICT (diff_id) DO UPDATE SET id = excluded.id, bytes = excluded.bytes, \
+             allocated = excluded.allocated, inodes = excluded.inodes, implied = excluded.implied, \
+             boot_id = excluded.boot_id, mount_id = excluded.mount_id, synced = 0, created_at = excluded.created_at",
+        )
+        .and_then(|mut insert| {
+            insert.execute((
+                tree.id.as_str(),
+                tree.diff_id.to_string(),
+                tree.usage.bytes,
+                tree.usage.allocated,
+                tree.usage.inodes,
+                implied,
+                &life.boot,
+                life.mount,
+                now,
+            ))
+        })
+        .db(action)?;
         Ok(existing.map(|tree| tree.id))
     }
 

@@ -44,7 +44,8 @@ pub struct Presence {
     pub tree: Option<TreeInfo>,
 }
 
-/// A tree that was synced this long ago by the kernel's own writeback costs nothing to sync.
+/// Seconds after which the kernel has written a tree back by itself (30 s is its default), so that a sync finds little to
+/// do.
 const SETTLE_AGE: UnixSeconds = 60;
 
 impl Store {
@@ -93,9 +94,18 @@ impl Store {
         Ok(found)
     }
 
-    /// Makes trees durable that were written long enough ago for this to be cheap.
+    /// Makes trees durable, if all that are not were written long enough ago for this to be cheap.
+    ///
+    /// Called before a command writes, never after: a sync waits for everything written to the filesystem.
     pub fn settle(&self) -> Result<()> {
-        self.settle_older_than(SETTLE_AGE).map(drop)
+        let action = "look for fresh trees";
+        let fresh_since = self.clock().now() - SETTLE_AGE;
+        let fresh: bool = self.database().read(action, |db| {
+            db.prepare_cached("SELECT EXISTS (SELECT 1 FROM tree WHERE synced = 0 AND created_at > ?1)")
+                .and_then(|mut statement| statement.query_row([fresh_since], |row| row.get(0)))
+                .db(action)
+        })?;
+        if fresh { Ok(()) } else { self.settle_older_than(SETTLE_AGE).map(drop) }
     }
 
     /// Makes trees durable that are at least `age` seconds old. Returns how many there were.

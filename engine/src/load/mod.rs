@@ -86,6 +86,7 @@ impl Layerstore {
         };
         self.store.forget_stale_mounts()?;
         self.store.recover()?;
+        self.store.settle()?;
         thread::scope(|scope| {
             // What earlier commands left is unlinked beside the work.
             scope.spawn(|| {
@@ -114,7 +115,7 @@ impl Layerstore {
     ) -> Result<LoadReport> {
         let session = self.store.session(LOCAL)?;
         let loader = Loader { engine: self, session, options, listener };
-        let report = match ArchiveSource::open(file)? {
+        match ArchiveSource::open(file)? {
             ArchiveSource::Tar(tar) => loader.load(&tar, &HashSet::new(), 0, new),
             ArchiveSource::Directory(directory) => loader.load(&directory, &HashSet::new(), 0, new),
             ArchiveSource::Stream(stream) => {
@@ -124,11 +125,7 @@ impl Layerstore {
                 let spool = Spool { store: &self.store, members, received };
                 loader.load(&spool, &quiet, first, new)
             }
-        };
-        drop(loader);
-        let report = report?;
-        self.store.settle()?;
-        Ok(report)
+        }
     }
 }
 

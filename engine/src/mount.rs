@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use layerstore_oci::DiffId;
 use layerstore_store::{ImageCommit, ImageInfo, Key, LOCAL, LayerRow, MountApi, MountRow, NewImage, TreeId};
 
+use rustix::io::Errno;
+
 use crate::Layerstore;
 use crate::error::{Error, Result};
 use crate::event::{LayerName, Listener};
@@ -78,11 +80,39 @@ impl Layerstore {
     pub(crate) fn unpacked(&self, image: &ImageInfo, listener: &Listener<'_>) -> Result<Vec<TreeId>> {
         let layers = self.store.layers(&image.manifest)?;
         if layers.iter().all(|layer| self.is_usable(layer)) {
-            return self.with_fixup(image, &layers, stack(&layers));
+            return self.with_fixup(image, &layers, self.stack(&layers)?);
         }
         self.unpack_missing(image, &layers, listener)?;
         let layers = self.store.layers(&image.manifest)?;
-        self.with_fixup(image, &layers, stack(&layers))
+        self.with_fixup(image, &layers, self.stack(&layers)?)
+    }
+
+    /// The trees that are stacked, topmost first.
+    ///
+    /// Of a layer that comes several times only the topmost counts: the kernel refuses to stack a directory twice,
+    /// and what a lower copy says is said again above it. Below a layer whose root is opaque nothing counts: the
+    /// kernel ignores that mark on the root of a mount.
+    fn stack(&self, layers: &[LayerRow]) -> Result<Vec<TreeId>> {
+        let mut seen: HashSet<&DiffId> = HashSet::new();
+        let mut trees = Vec::with_capacity(layers.len());
+        for layer in layers.iter().rev().filter(|layer| seen.insert(&layer.diff_id)) {
+            let Some(tree) = &layer.tree else { continue };
+            trees.push(tree.id.clone());
+            if self.has_opaque_root(&tree.id)? {
+                break;
+            }
+        }
+        Ok(trees)
+    }
+
+    fn has_opaque_root(&self, tree: &TreeId) -> Result<bool> {
+        let path = self.store.layout().diff(tree);
+        let mut value = [0_u8; 1];
+        match rustix::fs::getxattr(&path, self.unpack.overlay.opaque(), &mut value[..]) {
+            Ok(_) => Ok(value == *b"y"),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
+            Err(errno) => Err(Error::File { action: "look at", path, source: errno.into() }),
+        }
     }
 
     fn is_usable(&self, layer: &LayerRow) -> bool {
@@ -132,14 +162,6 @@ impl Layerstore {
         self.store.commit_images(&session, &ImageCommit { images: vec![image], ..ImageCommit::default() })?;
         Ok(())
     }
-}
-
-/// Of a layer that comes several times only the topmost counts: the kernel refuses to stack a directory
-/// twice, and what a lower copy says is said again above it.
-fn stack(layers: &[LayerRow]) -> Vec<TreeId> {
-    let mut seen: HashSet<&DiffId> = HashSet::new();
-    let topmost = layers.iter().rev().filter(|layer| seen.insert(&layer.diff_id));
-    topmost.filter_map(|layer| layer.tree.as_ref().map(|tree| tree.id.clone())).collect()
 }
 
 pub(crate) fn unpackable<'a>(name: &str, found: &'a Found) -> Result<&'a ImageInfo> {

@@ -319,13 +319,9 @@ impl Rootfs {
     }
 
     fn is_opaque(&self, layer: usize, path: &[Vec<u8>]) -> Result<bool> {
-        let name = match self.overlay {
-            OverlayXattr::Trusted => "trusted.overlay.opaque",
-            OverlayXattr::User => "user.overlay.opaque",
-        };
         let directory = self.open(layer, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC)?;
         let mut value = [0_u8; 1];
-        match fgetxattr(&directory, name, &mut value[..]) {
+        match fgetxattr(&directory, self.overlay.opaque(), &mut value[..]) {
             Ok(_) => Ok(value == *b"y"),
             Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
             Err(errno) => Err(self.failed(path, errno)),

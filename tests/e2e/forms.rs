@@ -137,3 +137,14 @@ fn privileged_the_same_layer_twice_in_one_image() {
     assert_holds(&store, "localhost/twice:1", &["a", "b"]);
     assert_eq!(store.names("overlay2").len(), 2);
 }
+
+#[test]
+fn privileged_a_layer_that_is_opaque_at_its_root_hides_all_below() {
+    let Some(store) = Sandbox::new() else { return };
+    let layer = |name: &str| LayerBuilder::gzip().file(name, name);
+    let opaque = layer("new").file(".wh..wh..opq", "").finish();
+    let image = Image::new([layer("old").finish(), opaque, layer("top").finish()]);
+    store.load_bytes(&Layout::of("localhost/opaque:1", &image).archive());
+    assert_holds(&store, "localhost/opaque:1", &["new", "top"]);
+    assert_eq!(store.ok(["ls", "localhost/opaque:1"]), "new\ntop\n");
+}

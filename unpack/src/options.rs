@@ -18,7 +18,8 @@ impl OverlayXattr {
         }
     }
 
-    pub(crate) fn opaque(self) -> &'static str {
+    /// The attribute that makes a directory opaque when its value is `y`.
+    pub fn opaque(self) -> &'static str {
         match self {
             Self::Trusted => "trusted.overlay.opaque",
             Self::User => "user.overlay.opaque",

@@ -75,9 +75,13 @@ impl Database {
         connection.set_prepared_statement_cache_capacity(64);
         connection.busy_timeout(BUSY_TIMEOUT).db("set the busy timeout")?;
         let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-        if version(&connection)? != known {
-            // Switching to WAL does not go through the busy handler, and eight processes may
-            // meet an empty store at once.
+        // Switching to WAL fails while anybody reads, and does not wait; and many may meet an empty
+        // store at once.
+        let found = {
+            let _claim = Claim::acquire(layout, &Key::Schema, Mode::Shared)?;
+            version(&connection)?
+        };
+        if found != known {
             let _claim = Claim::acquire(layout, &Key::Schema, Mode::Exclusive)?;
             migrate(&mut connection, layout, known)?;
         }

@@ -21,7 +21,7 @@ use crate::layout::Layout;
 /// What can be claimed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Key {
-    /// Creating or migrating the database.
+    /// Creating or migrating the database; shared while looking whether that is needed.
     Schema,
     /// Starting a session, or looking for dead ones.
     Sessions,

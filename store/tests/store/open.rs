@@ -75,9 +75,26 @@ fn the_first_format_is_migrated_with_all_it_holds() {
     audit(root);
 }
 
+/// A reader must not disturb the one who creates the database: switching to WAL mode waits for nobody.
+#[test]
+fn many_open_while_one_creates() {
+    for _ in 0..100 {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for delay in 0..8 {
+                let root = dir.path();
+                scope.spawn(move || {
+                    std::thread::sleep(std::time::Duration::from_micros(delay * 300));
+                    drop(open(root));
+                });
+            }
+        });
+    }
+}
+
 #[test]
 fn eight_threads_meet_an_empty_root() {
-    for _ in 0..20 {
+    for _ in 0..10 {
         let dir = tempfile::tempdir().unwrap();
         let (root, barrier) = (dir.path().join("new/store"), Barrier::new(8));
         std::thread::scope(|scope| {

@@ -12,7 +12,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, pwrite, write};
 
-use crate::attributes::{Attributes, Lost};
+use crate::attributes::{Attributes, Lost, Opened};
 use crate::error::{EntryContext as _, Error, Result, lossy, refused};
 use crate::options::{Options, Ownership};
 use crate::remove::remove;
@@ -160,12 +160,13 @@ impl<'a> Applier<'a> {
                 blocks_of(segments)
             }
         };
-        let lost = attributes.set_owner_and_xattrs(file.as_fd(), path, self.options)?;
+        let opened = Opened::File(file.as_fd());
+        let lost = attributes.set_owner_and_xattrs(&opened, path, self.options)?;
         self.result.lost += lost;
         if attributes.change_mode() || !self.umask.exact() {
             fchmod(&file, Mode::from_raw_mode(entry.mode)).entry("set the mode of", path)?;
         }
-        attributes.set_times(file.as_fd(), path)?;
+        attributes.set_times(&opened, path)?;
         // A few sparse files can be longer together than a number can say.
         self.result.usage.bytes = self.result.usage.bytes.saturating_add(entry.size);
         self.result.usage.allocated = self.result.usage.allocated.saturating_add(blocks * BLOCK);
@@ -214,8 +215,9 @@ impl<'a> Applier<'a> {
             symlinkat(entry.link.as_slice(), parent, name)?;
             openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
         })?;
-        self.result.lost += attributes.set_all_but_mode(opened.as_fd(), path, self.options)?;
-        Ok(())
+        let opened = Opened::Path(opened.as_fd());
+        self.result.lost += attributes.set_owner_and_xattrs(&opened, path, self.options)?;
+        attributes.set_times(&opened, path)
     }
 
     fn node(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
@@ -245,12 +247,13 @@ impl<'a> Applier<'a> {
             self.result.lost.devices += 1;
             return Ok(());
         };
-        let lost = attributes.set_owner_and_xattrs_of_path(created.as_fd(), path, self.options)?;
+        let opened = Opened::Path(created.as_fd());
+        let lost = attributes.set_owner_and_xattrs(&opened, path, self.options)?;
         self.result.lost += lost;
         if attributes.change_mode() || !self.umask.exact() {
-            attributes.set_mode_of_path(created.as_fd(), path)?;
+            attributes.set_mode(&opened, path)?;
         }
-        attributes.set_times_of_path(created.as_fd(), path)
+        attributes.set_times(&opened, path)
     }
 
     /// Creates something at `path`, in the place of what an earlier entry put there. Returns also where it is
@@ -351,9 +354,10 @@ impl<'a> Applier<'a> {
             if fstat(&directory).entry("look at", &path)?.st_ino != inode {
                 continue;
             }
-            self.result.lost += attributes.set_owner_and_xattrs(directory.as_fd(), &path, self.options)?;
-            attributes.set_mode(directory.as_fd(), &path)?;
-            attributes.set_times(directory.as_fd(), &path)?;
+            let opened = Opened::File(directory.as_fd());
+            self.result.lost += attributes.set_owner_and_xattrs(&opened, &path, self.options)?;
+            attributes.set_mode(&opened, &path)?;
+            attributes.set_times(&opened, &path)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! first; setting an access ACL changes the mode, so extended attributes come before `chmod`; and
 //! everything but `utimensat` itself may change times.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use layerstore_tar::Entry;
@@ -91,73 +91,72 @@ impl Attributes {
         Self { owner: None, mode: Mode::from_raw_mode(0o755), xattrs: Vec::new(), times: EPOCH }
     }
 
-    /// For an open file or directory.
     pub(crate) fn set_owner_and_xattrs(
         &self,
-        file: BorrowedFd<'_>,
+        file: &Opened<'_>,
         path: &[u8],
         options: &Options,
     ) -> Result<Lost> {
         let mut lost = Lost::default();
         if let Some((uid, gid)) = self.owner {
-            lost.owners +=
-                allowed(fchown(file, Some(uid), Some(gid)), options).entry("set the owner of", path)?;
+            lost.owners += allowed(file.set_owner(uid, gid), options).entry("set the owner of", path)?;
         }
         for (name, value) in &self.xattrs {
-            let set = fsetxattr(file, name.as_c_str(), value, XattrFlags::empty());
-            lost.xattrs += xattr_allowed(set, options).entry("set an extended attribute of", path)?;
+            lost.xattrs += xattr_allowed(file.set_xattr(name, value), options)
+                .entry("set an extended attribute of", path)?;
         }
         Ok(lost)
     }
 
-    /// For a file that is open as a path only: a link, a device, a pipe.
-    pub(crate) fn set_owner_and_xattrs_of_path(
-        &self,
-        file: BorrowedFd<'_>,
-        path: &[u8],
-        options: &Options,
-    ) -> Result<Lost> {
-        let mut lost = Lost::default();
-        if let Some((uid, gid)) = self.owner {
-            let set = chownat(file, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH);
-            lost.owners += allowed(set, options).entry("set the owner of", path)?;
-        }
-        for (name, value) in &self.xattrs {
-            // The magic link leads to this very file; if that is a symbolic link, it is not followed.
-            let set = rustix::fs::setxattr(proc_path(file), name.as_c_str(), value, XattrFlags::empty());
-            lost.xattrs += xattr_allowed(set, options).entry("set an extended attribute of", path)?;
-        }
-        Ok(lost)
+    pub(crate) fn set_mode(&self, file: &Opened<'_>, path: &[u8]) -> Result<()> {
+        file.set_mode(self.mode).entry("set the mode of", path)
     }
 
-    pub(crate) fn set_all_but_mode(
-        &self,
-        file: BorrowedFd<'_>,
-        path: &[u8],
-        options: &Options,
-    ) -> Result<Lost> {
-        let lost = self.set_owner_and_xattrs_of_path(file, path, options)?;
-        self.set_times_of_path(file, path)?;
-        Ok(lost)
-    }
-
-    pub(crate) fn set_mode(&self, file: BorrowedFd<'_>, path: &[u8]) -> Result<()> {
-        fchmod(file, self.mode).entry("set the mode of", path)
-    }
-
-    pub(crate) fn set_mode_of_path(&self, file: BorrowedFd<'_>, path: &[u8]) -> Result<()> {
-        rustix::fs::chmod(proc_path(file), self.mode).entry("set the mode of", path)
-    }
-
-    pub(crate) fn set_times(&self, file: BorrowedFd<'_>, path: &[u8]) -> Result<()> {
-        futimens(file, &self.times).entry("set the times of", path)
-    }
-
-    pub(crate) fn set_times_of_path(&self, file: BorrowedFd<'_>, path: &[u8]) -> Result<()> {
-        utimensat(file, "", &self.times, AtFlags::EMPTY_PATH).entry("set the times of", path)
+    pub(crate) fn set_times(&self, file: &Opened<'_>, path: &[u8]) -> Result<()> {
+        file.set_times(&self.times).entry("set the times of", path)
     }
 }
 
+/// An open file, in one of two ways that the kernel treats differently.
+#[derive(Debug)]
+pub(crate) enum Opened<'a> {
+    /// Open for reading or writing.
+    File(BorrowedFd<'a>),
+    /// Open as a path only (`O_PATH`): a link, a device, a pipe.
+    Path(BorrowedFd<'a>),
+}
+
+impl Opened<'_> {
+    fn set_owner(&self, uid: Uid, gid: Gid) -> Result<(), Errno> {
+        match self {
+            Self::File(file) => fchown(file, Some(uid), Some(gid)),
+            Self::Path(file) => chownat(file, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH),
+        }
+    }
+
+    fn set_xattr(&self, name: &CStr, value: &[u8]) -> Result<(), Errno> {
+        match self {
+            Self::File(file) => fsetxattr(file, name, value, XattrFlags::empty()),
+            Self::Path(file) => rustix::fs::setxattr(proc_path(*file), name, value, XattrFlags::empty()),
+        }
+    }
+
+    fn set_mode(&self, mode: Mode) -> Result<(), Errno> {
+        match self {
+            Self::File(file) => fchmod(file, mode),
+            Self::Path(file) => rustix::fs::chmod(proc_path(*file), mode),
+        }
+    }
+
+    fn set_times(&self, times: &Timestamps) -> Result<(), Errno> {
+        match self {
+            Self::File(file) => futimens(file, times),
+            Self::Path(file) => utimensat(file, "", times, AtFlags::EMPTY_PATH),
+        }
+    }
+}
+
+/// The magic link leads to this very file; if that is a symbolic link, it is not followed.
 fn proc_path(file: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }

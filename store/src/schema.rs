@@ -27,16 +27,7 @@ pub(crate) const APPLICATION_ID: i32 = 0x4c79_7374;
 pub(crate) const KNOWN_FEATURES: &[&str] = &[];
 
 /// One script a format version.
-pub(crate) const MIGRATIONS: &[&str] = &[V1, V2];
-
-/// Which trees a mount uses: they may be replaced by others, or lose their image, while mounted.
-const V2: &str = "
-CREATE TABLE mount_tree (
-    target BLOB NOT NULL REFERENCES mount (target) ON DELETE CASCADE,
-    tree TEXT NOT NULL,
-    PRIMARY KEY (target, tree)
-) STRICT, WITHOUT ROWID;
-";
+pub(crate) const MIGRATIONS: &[&str] = &[V1];
 
 /// The first format.
 const V1: &str = "
@@ -158,5 +149,12 @@ CREATE TABLE mount (
     -- the store made the directory and removes it again
     own_directory INTEGER NOT NULL,
     created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- they may be replaced by others, or lose their image, while mounted
+CREATE TABLE mount_tree (
+    target BLOB NOT NULL REFERENCES mount (target) ON DELETE CASCADE,
+    tree TEXT NOT NULL,
+    PRIMARY KEY (target, tree)
 ) STRICT, WITHOUT ROWID;
 ";

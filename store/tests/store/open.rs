@@ -60,22 +60,6 @@ fn a_file_that_is_no_database_is_refused() {
     assert_eq!(refused(dir.path()).kind(), ErrorKind::Corrupt);
 }
 
-#[test]
-fn the_first_format_is_migrated_with_all_it_holds() {
-    let dir = tempfile::tempdir().unwrap();
-    let root = dir.path();
-    let store = open(root);
-    add_image(&store, &store.session(LOCAL).unwrap(), "localhost/a:1", "a", &["base", "a"]).unwrap();
-    drop(store);
-    let now = sql(root, "SELECT CAST(user_version AS TEXT) FROM pragma_user_version");
-    execute(root, "DROP TABLE mount_tree; PRAGMA user_version = 1");
-    let store = open(root);
-    assert_eq!(sql(root, "SELECT CAST(user_version AS TEXT) FROM pragma_user_version"), now);
-    assert_eq!(store.references(LOCAL).unwrap().len(), 1);
-    assert!(store.graph().unwrap().roots.len() == 1 && store.mounts().unwrap().is_empty());
-    audit(root);
-}
-
 /// Switching to WAL mode fails while anybody reads, if only the version.
 #[test]
 fn nobody_looks_while_the_database_is_created() {

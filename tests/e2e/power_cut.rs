@@ -168,10 +168,6 @@ fn assert_sound(store: &Sandbox) {
     assert!(store.sql("SELECT \"table\" FROM pragma_foreign_key_check").is_empty());
 }
 
-fn is_long() -> bool {
-    std::env::var_os("LAYERSTORE_LONG").is_some_and(|value| value == "1")
-}
-
 fn layer(name: &str, files: usize) -> Layer {
     let text = |f: usize| format!("{name} {f} ").repeat(f * 53 % 4000);
     (0..files).fold(LayerBuilder::gzip().dir(name), |b, f| b.file(format!("{name}/{f}"), text(f))).finish()
@@ -216,8 +212,8 @@ fn privileged_nothing_acknowledged_is_lost() {
     ];
     let aliases = [("localhost/alias:1", "localhost/b:1")];
     let machine = Machine::new(archives.clone(), &aliases, 256, steps);
-    for _ in 0..if is_long() { 5 } else { 1 } {
-        let cuts = machine.cut(if is_long() { 8 } else { 1 });
+    for _ in 0..if require::is_long() { 5 } else { 1 } {
+        let cuts = machine.cut(if require::is_long() { 8 } else { 1 });
         assert!(cuts.len() >= machine.steps.len(), "one after each step");
         for cut in &cuts {
             machine.check(cut);
@@ -228,7 +224,7 @@ fn privileged_nothing_acknowledged_is_lost() {
 /// Real images; only with `LAYERSTORE_LONG=1`.
 #[test]
 fn privileged_no_real_image_is_lost() {
-    let (true, true, Some(images)) = (is_long(), require::root(), require::images()) else { return };
+    let (true, true, Some(images)) = (require::long(), require::root(), require::images()) else { return };
     let [app, node] = ["app.oci.tar", "node.oci.tar"].map(|name| images.join(name));
     let steps = vec![
         step(&["load", "-i", app.to_str().unwrap()], &["localhost/app:1"]),

@@ -2,7 +2,8 @@
 //!
 //! A test that cannot run fails and says why. `LAYERSTORE_TEST_SKIP` names what a person asked to leave
 //! out: `privileged` (tests that need root), `peers` (tests that need the real images of
-//! `scripts/setup-tests`), or both with a comma between. A test that is left out says so on stderr.
+//! `scripts/setup-tests`), or both with a comma between. `LAYERSTORE_LONG=1` asks for tests that take
+//! minutes. A test that is left out says so on stderr.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -35,9 +36,26 @@ fn check(kind: &str, met: bool, message: &str) -> bool {
         assert!(met, "{message}, or set LAYERSTORE_TEST_SKIP={kind} to leave such tests out");
         return true;
     }
-    // The macros' output is captured and shown for failures only; this is not.
-    let name = std::thread::current().name().unwrap_or("a test").to_owned();
-    let mut stderr = std::io::stderr();
-    writeln!(stderr, "skipped, as LAYERSTORE_TEST_SKIP asks: {name}: {message}").unwrap();
+    say(&format!("skipped, as LAYERSTORE_TEST_SKIP asks: {message}"));
     false
+}
+
+/// Whether to test for minutes (`LAYERSTORE_LONG=1`).
+pub fn is_long() -> bool {
+    std::env::var_os("LAYERSTORE_LONG").is_some_and(|value| value == "1")
+}
+
+/// Whether to run a test that takes minutes.
+pub fn long() -> bool {
+    if !is_long() {
+        say("skipped, as it takes minutes: set LAYERSTORE_LONG=1 to run it");
+    }
+    is_long()
+}
+
+fn say(message: &str) {
+    let name = std::thread::current().name().unwrap_or("a test").to_owned();
+    // The macros' output is captured and shown for failures only; this is not.
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "{name}: {message}").unwrap();
 }

@@ -99,6 +99,12 @@ pub enum Error {
         /// What there is.
         present: Vec<Platform>,
     },
+    /// More bytes of manifests, indexes and configs than any archive of real images has.
+    #[error("the archive's manifests and configs have more than {limit} bytes")]
+    TooManyDocuments {
+        /// How many are allowed.
+        limit: u64,
+    },
     /// Indexes inside indexes, deeper than any tool makes them.
     #[error("index {digest} is nested too deeply")]
     TooDeep {
@@ -194,6 +200,7 @@ impl Error {
             | Self::NoPath { .. }
             | Self::NotMounted { .. } => ErrorKind::NotFound,
             Self::ReservedName { .. }
+            | Self::TooManyDocuments { .. }
             | Self::TooDeep { .. }
             | Self::Ambiguous { .. }
             | Self::WrongType { .. } => ErrorKind::InvalidInput,

@@ -39,6 +39,8 @@ impl Layerstore {
             return Ok(on_top(fixup));
         }
         let session = self.store.session(LOCAL)?;
+        // Its layers may have come with other images.
+        self.commit_chain(&session, image, layers)?;
         let directory = session.tree_directory()?;
         let failed = |source| Error::Unpack { layer: format!("stack {chain}"), source };
         let mut fixup = Fixup::new(&directory.diff()).map_err(failed)?;

@@ -9,7 +9,7 @@
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
 use layerstore_oci::{Algorithm, Compression, DiffId, Digest, ErrorKind};
@@ -17,6 +17,7 @@ use layerstore_store::{
     Claim, Ingest, IngestReader, NewBlob, NewTree, Object, Publication, Received, Session, Store, Usage,
 };
 use layerstore_unpack::{Options, PrivateUmask};
+use rustix::process::{Resource, getrlimit};
 
 use crate::error::{Error, Result};
 use crate::event::{Event, LayerName, LayerState, Listener};
@@ -60,6 +61,7 @@ struct Job {
     work: Work,
     source: JobSource,
     claims: Vec<Claim>,
+    slot: Slot,
 }
 
 enum JobSource {
@@ -78,6 +80,46 @@ struct Ready {
     tree: Option<NewTree>,
     diff_id: Option<(Digest, DiffId)>,
     claims: Vec<Claim>,
+    slot: Slot,
+}
+
+/// Limits how many layers are between the feeder and the publisher: each holds open files.
+#[derive(Debug, Default)]
+struct Gate {
+    inside: Mutex<usize>,
+    left: Condvar,
+}
+
+impl Gate {
+    /// Waits for a place. Everybody inside leaves without waiting for the feeder.
+    fn enter(self: &Arc<Self>, limit: usize) -> Slot {
+        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        while *inside >= limit {
+            inside = self.left.wait(inside).unwrap_or_else(PoisonError::into_inner);
+        }
+        *inside += 1;
+        Slot(Arc::clone(self))
+    }
+}
+
+/// A layer's place, left when dropped.
+#[derive(Debug)]
+struct Slot(Arc<Gate>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        *self.0.inside.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.left.notify_one();
+    }
+}
+
+/// Open files that a layer may need: its blob and two claims, and some while it is unpacked.
+const FILES_PER_LAYER: u64 = 8;
+
+/// How many layers may be under way with the files that this process may open.
+fn most_layers() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(files / FILES_PER_LAYER).unwrap_or(usize::MAX).clamp(4, 128)
 }
 
 /// What all threads of one operation share.
@@ -126,6 +168,8 @@ pub(crate) struct Feeder<'a> {
     jobs: Sender<Job>,
     ready: Sender<Ready>,
     buffer: Vec<u8>,
+    gate: Arc<Gate>,
+    most: usize,
 }
 
 /// What is read and written at once while receiving.
@@ -133,8 +177,6 @@ const FEED_SIZE: usize = 256 << 10;
 
 /// Most layers that are unpacked at the same time.
 const MAX_UNPACKERS: usize = 8;
-/// Most layers that are published in one step.
-const MAX_BATCH: usize = 512;
 
 /// Runs `feed` with unpackers and a publisher behind it, and returns when everything that it fed is
 /// published. After a failure the results are what was published before it.
@@ -166,7 +208,9 @@ pub(crate) fn run(
         }
         let publisher = &shared;
         scope.spawn(move || publisher.publish_all(&complete));
-        let mut feeder = Feeder { shared: &shared, jobs, ready, buffer: vec![0; FEED_SIZE] };
+        let buffer = vec![0; FEED_SIZE];
+        let (gate, most) = (Arc::default(), most_layers());
+        let mut feeder = Feeder { shared: &shared, jobs, ready, buffer, gate, most };
         if let Err(error) = feed(&mut feeder) {
             shared.fail(error);
         }
@@ -203,6 +247,7 @@ impl Feeder<'_> {
         claims: Vec<Claim>,
         source: &mut dyn Read,
     ) -> Result<()> {
+        let slot = self.gate.enter(self.most);
         let algorithm = layer.digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
         let mut ingest = self.shared.session.ingest(algorithm)?;
         self.shared.tell(layer.index, &layer.name, LayerState::Unpacking { total: layer.size });
@@ -211,13 +256,13 @@ impl Feeder<'_> {
         if work == Work::Keep {
             self.copy(&mut ingest, source, &what)?;
             let received = finish(ingest, expected.as_ref())?;
-            self.send_ready(kept(layer, received, claims));
+            self.send_ready(kept(layer, received, claims, slot));
             return Ok(());
         }
         let (verdict, received) = channel();
         let reader = ingest.reader();
         self.jobs
-            .send(Job { layer, work, source: JobSource::Ingest { reader, received }, claims })
+            .send(Job { layer, work, source: JobSource::Ingest { reader, received }, claims, slot })
             .map_err(|_| Error::Cancelled)?;
         self.copy(&mut ingest, source, &what)?;
         let received = finish(ingest, expected.as_ref())?;
@@ -235,10 +280,11 @@ impl Feeder<'_> {
         digest: Digest,
         size: u64,
     ) -> Result<()> {
+        let slot = self.gate.enter(self.most);
         let file = self.shared.store.open_blob(&digest)?;
         self.shared.tell(layer.index, &layer.name, LayerState::Unpacking { total: Some(size) });
         let source = JobSource::Blob { file, digest, size };
-        self.jobs.send(Job { layer, work, source, claims }).map_err(|_| Error::Cancelled)
+        self.jobs.send(Job { layer, work, source, claims, slot }).map_err(|_| Error::Cancelled)
     }
 
     fn copy(&mut self, ingest: &mut Ingest, source: &mut dyn Read, what: &str) -> Result<()> {
@@ -265,7 +311,7 @@ fn finish(ingest: Ingest, expected: Option<&(Digest, u64)>) -> Result<Received> 
     Ok(ingest.finish(expected.map(|(digest, size)| (digest, *size)))?)
 }
 
-fn kept(layer: Layer, received: Received, claims: Vec<Claim>) -> Ready {
+fn kept(layer: Layer, received: Received, claims: Vec<Claim>, slot: Slot) -> Ready {
     Ready {
         index: layer.index,
         name: layer.name,
@@ -274,6 +320,7 @@ fn kept(layer: Layer, received: Received, claims: Vec<Claim>) -> Ready {
         tree: None,
         diff_id: None,
         claims,
+        slot,
     }
 }
 
@@ -296,7 +343,7 @@ impl Shared<'_> {
 
     /// `None` if the layer was given up because of a failure that is reported by another.
     fn work(&self, job: Job, umask: &PrivateUmask) -> Result<Option<Ready>> {
-        let Job { layer, work, source, claims } = job;
+        let Job { layer, work, source, claims, slot } = job;
         let (reader, size, origin): (Box<dyn Read + Send>, _, _) = match source {
             JobSource::Ingest { reader, received } => {
                 (Box::new(reader), layer.size, Origin::Ingest(received))
@@ -344,7 +391,7 @@ impl Shared<'_> {
             Err(error) => match blob {
                 // Whatever it is, it is no layer; if an image says it is one, this comes up again.
                 Blob::Received(received) if work == Work::Try => {
-                    return Ok(Some(kept(layer, received, claims)));
+                    return Ok(Some(kept(layer, received, claims, slot)));
                 }
                 _ => return Err(error),
             },
@@ -385,6 +432,7 @@ impl Shared<'_> {
             tree,
             diff_id: known,
             claims,
+            slot,
         }))
     }
 
@@ -404,7 +452,7 @@ impl Shared<'_> {
     fn publish_all(&self, complete: &Receiver<Ready>) {
         while let Ok(first) = complete.recv() {
             let mut batch = vec![first];
-            batch.extend(complete.try_iter().take(MAX_BATCH - 1));
+            batch.extend(complete.try_iter());
             if self.stopped() {
                 continue;
             }
@@ -421,12 +469,12 @@ impl Shared<'_> {
             publication.blobs.extend(ready.blob);
             publication.trees.extend(ready.tree);
             publication.diff_ids.extend(ready.diff_id);
-            layers.push((ready.index, ready.name, ready.finished, ready.claims));
+            layers.push((ready.index, ready.name, ready.finished, (ready.claims, ready.slot)));
         }
         let new = self.store.publish(self.session, publication)?;
         self.results.lock().unwrap_or_else(PoisonError::into_inner).new.extend(new);
-        for (index, name, finished, claims) in layers {
-            drop(claims);
+        for (index, name, finished, held) in layers {
+            drop(held);
             self.tell(index, &name, LayerState::Done { size: finished.size });
             self.finish(index, finished);
         }

@@ -5,7 +5,9 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use layerstore_oci::DiffId;
-use layerstore_store::{ImageCommit, ImageInfo, Key, LOCAL, LayerRow, MountApi, MountRow, NewImage, TreeId};
+use layerstore_store::{
+    ImageCommit, ImageInfo, Key, LOCAL, LayerRow, MountApi, MountRow, NewImage, Session, TreeId,
+};
 
 use rustix::io::Errno;
 
@@ -150,16 +152,25 @@ impl Layerstore {
             Ok(())
         });
         result?;
-        let layers = layers.iter().map(|row| (row.blob.clone(), row.diff_id.clone())).collect();
+        self.commit_chain(&session, image, layers)
+    }
+
+    /// Records the stack of an image whose layers are all unpacked.
+    pub(crate) fn commit_chain(
+        &self,
+        session: &Session,
+        image: &ImageInfo,
+        layers: &[LayerRow],
+    ) -> Result<()> {
         let image = NewImage {
             manifest: image.manifest.clone(),
             config: image.config.clone(),
             platform: image.platform.clone(),
             created: image.created,
             labels: Vec::new(),
-            layers,
+            layers: layers.iter().map(|row| (row.blob.clone(), row.diff_id.clone())).collect(),
         };
-        self.store.commit_images(&session, &ImageCommit { images: vec![image], ..ImageCommit::default() })?;
+        self.store.commit_images(session, &ImageCommit { images: vec![image], ..ImageCommit::default() })?;
         Ok(())
     }
 }

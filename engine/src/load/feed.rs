@@ -147,6 +147,8 @@ impl Feed<'_, '_> {
             None => (None, None),
         };
         let work = match (task.unpack, tree) {
+            // Nothing but its content says that it is the layer which the config means.
+            (false, _) if layer.digest.is_none() => Work::Verify,
             (false, _) => Work::Keep,
             (true, Some(_)) => Work::Verify,
             (true, None) => Work::Unpack,

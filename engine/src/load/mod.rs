@@ -5,7 +5,7 @@ mod feed;
 mod plan;
 mod stream;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ use self::plan::{Plan, PlannedImage, PlannedKind, Planner};
 use crate::Layerstore;
 use crate::error::{Error, Result};
 use crate::event::Listener;
-use crate::images::seconds;
+
 use crate::layers::{self, Finished};
 
 /// Where an archive is.
@@ -96,7 +96,8 @@ impl Layerstore {
             });
             let mut new = Vec::new();
             let result = self.load_file(file, options, listener, &mut new);
-            if result.is_err() && !new.is_empty() {
+            // Of a failed load nothing stays; of a stream, what no image of it turned out to need.
+            if !new.is_empty() {
                 let scope = Scope::Only(new.into_iter().collect::<HashSet<_>>());
                 if let Err(error) = layerstore_gc::collect(&self.store, LOCAL, &[], &scope) {
                     tracing::warn!(%error, "layers of the archive stay until the next collection");
@@ -116,8 +117,8 @@ impl Layerstore {
         let session = self.store.session(LOCAL)?;
         let loader = Loader { engine: self, session, options, listener };
         match ArchiveSource::open(file)? {
-            ArchiveSource::Tar(tar) => loader.load(&tar, &HashSet::new(), 0, new),
-            ArchiveSource::Directory(directory) => loader.load(&directory, &HashSet::new(), 0, new),
+            ArchiveSource::Tar(tar) => loader.load_known(&tar, new),
+            ArchiveSource::Directory(directory) => loader.load_known(&directory, new),
             ArchiveSource::Stream(stream) => {
                 let (members, received) = loader.spool(stream, new)?;
                 let quiet = received.values().map(|finished| finished.digest.clone()).collect();
@@ -138,6 +139,14 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
+    /// Loads from an archive that says what it holds before anything is taken from it.
+    fn load_known(&self, contents: &dyn Contents, new: &mut Vec<Object>) -> Result<LoadReport> {
+        let report = self.load(contents, &HashSet::new(), 0, new)?;
+        // All of it is what the images need.
+        new.clear();
+        Ok(report)
+    }
+
     /// Loads what `contents` holds. Nothing is said of the blobs in `quiet`, which were reported already;
     /// layers are counted from `first`.
     fn load(
@@ -154,6 +163,8 @@ impl Loader<'_> {
             platform: self.options.platform.as_ref(),
             unpack: self.options.unpack,
             plan: Plan::default(),
+            read: 0,
+            docker_configs: HashMap::new(),
         };
         for (number, image) in layerstore_archive::images(contents)?.iter().enumerate() {
             planner.add(number, image)?;
@@ -174,7 +185,7 @@ impl Loader<'_> {
     fn commit(&self, plan: &mut Plan, finished: &[Finished], new: &mut Vec<Object>) -> Result<LoadReport> {
         let store = &self.engine.store;
         let mut images = Vec::with_capacity(plan.images.len());
-        let mut made = std::collections::HashMap::new();
+        let mut made = HashMap::new();
         for image in std::mem::take(&mut plan.images) {
             let layers: Vec<&Finished> =
                 image.layers.iter().filter_map(|number| finished.get(*number)).collect();
@@ -182,7 +193,7 @@ impl Loader<'_> {
                 PlannedKind::Oci(digest) => digest.clone(),
                 PlannedKind::Docker(number) => {
                     // The image may be here already, under the manifest it was built with.
-                    let digest = match store.manifest_of_image(&image.id)? {
+                    let digest = match self.existing_manifest(&image.id)? {
                         Some(manifest) => manifest,
                         None => self.make_manifest(plan, &image, &layers)?,
                     };
@@ -194,13 +205,10 @@ impl Loader<'_> {
             images.push(NewImage {
                 manifest,
                 config: image.id,
-                platform: image
-                    .config
-                    .platform
-                    .map_or_else(|| "unknown/unknown".to_owned(), |p| p.to_string()),
-                created: image.config.created.as_deref().and_then(seconds),
-                labels: image.config.config.labels.into_iter().collect(),
-                layers: blobs.zip(image.config.diff_ids).collect(),
+                platform: image.summary.platform.clone(),
+                created: image.summary.created,
+                labels: image.summary.labels.clone(),
+                layers: blobs.zip(image.summary.diff_ids.iter().cloned()).collect(),
             });
         }
         self.publish_documents(plan, new)?;
@@ -227,14 +235,20 @@ impl Loader<'_> {
         Ok(report)
     }
 
+    /// A manifest of the image `id`, put under the session's lease, which keeps all that it names.
+    fn existing_manifest(&self, id: &Digest) -> Result<Option<Digest>> {
+        let store = &self.engine.store;
+        let Some(manifest) = store.manifest_of_image(id)? else { return Ok(None) };
+        let found = store.lease_layers(&self.session, &[(manifest.clone(), None)])?;
+        Ok(found.first().is_some_and(|presence| presence.blob.is_some()).then_some(manifest))
+    }
+
     fn has_name(&self, target: &Digest) -> Result<bool> {
         Ok(self.engine.store.references(LOCAL)?.iter().any(|row| row.target == *target))
     }
 
     /// A docker-archive has no manifest. The one made here is the same for the same layers.
     fn make_manifest(&self, plan: &mut Plan, image: &PlannedImage, layers: &[&Finished]) -> Result<Digest> {
-        let config = plan.documents.iter().find(|document| document.digest == image.id);
-        let config_size = config.map_or(0, |document| document.bytes.len() as u64);
         let mut descriptors = Vec::with_capacity(layers.len());
         for layer in layers {
             let compression = match layer.compression {
@@ -250,7 +264,7 @@ impl Loader<'_> {
         }
         let manifest = Manifest {
             media_type: media_type::OCI_MANIFEST.to_owned(),
-            config: Descriptor::new(media_type::OCI_CONFIG, image.id.clone(), config_size),
+            config: Descriptor::new(media_type::OCI_CONFIG, image.id.clone(), image.summary.config_size),
             layers: descriptors,
             annotations: std::collections::BTreeMap::new(),
             subject: None,

@@ -1,6 +1,7 @@
 //! What an archive's images consist of, and what has to be done for them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use layerstore_archive::{ArchivedImage, Content, DockerImage};
 use layerstore_oci::media_type::{self, layout_path};
@@ -12,6 +13,7 @@ use layerstore_store::{Edge, EdgeKind, Store};
 
 use super::contents::Contents;
 use crate::error::{Error, Result};
+use crate::images::seconds;
 
 /// A layer, or another blob that an image names.
 #[derive(Debug, Clone)]
@@ -38,10 +40,36 @@ pub(crate) struct StoredDocument {
 #[derive(Debug, Clone)]
 pub(crate) struct PlannedImage {
     pub(crate) id: Digest,
-    pub(crate) config: ImageConfig,
+    pub(crate) summary: Rc<Summary>,
     /// For each layer, lowest first, the number of its task.
     pub(crate) layers: Vec<usize>,
     pub(crate) kind: PlannedKind,
+}
+
+/// What is wanted of an image's config; the rest can be megabytes.
+#[derive(Debug)]
+pub(crate) struct Summary {
+    pub(crate) config_size: u64,
+    pub(crate) platform: String,
+    pub(crate) created: Option<i64>,
+    pub(crate) labels: Vec<(String, String)>,
+    pub(crate) diff_ids: Vec<DiffId>,
+    runs_on: Option<Platform>,
+}
+
+impl Summary {
+    fn new(config: ImageConfig, config_size: usize) -> Self {
+        let platform =
+            config.platform.as_ref().map_or_else(|| "unknown/unknown".to_owned(), ToString::to_string);
+        Self {
+            config_size: config_size as u64,
+            platform,
+            created: config.created.as_deref().and_then(seconds),
+            labels: config.config.labels.into_iter().collect(),
+            diff_ids: config.diff_ids,
+            runs_on: config.platform,
+        }
+    }
 }
 
 /// How an image is described.
@@ -73,7 +101,7 @@ pub(crate) struct Plan {
     pub(crate) edges: Vec<Edge>,
     pub(crate) references: Vec<PlannedReference>,
     by_content: HashMap<(String, Option<DiffId>), usize>,
-    document_digests: std::collections::HashSet<Digest>,
+    document_digests: HashSet<Digest>,
 }
 
 /// Makes the plan.
@@ -83,18 +111,24 @@ pub(crate) struct Planner<'a> {
     pub(crate) platform: Option<&'a Platform>,
     pub(crate) unpack: bool,
     pub(crate) plan: Plan,
+    /// Bytes of all documents read.
+    pub(crate) read: u64,
+    /// Configs of a docker-archive by member: several names of one image have an entry each.
+    pub(crate) docker_configs: HashMap<String, (Digest, Rc<Summary>)>,
 }
 
 /// A manifest that an index leads to.
 struct Leaf {
     digest: Digest,
     manifest: Manifest,
-    config: Option<(Digest, ImageConfig)>,
+    config: Option<(Digest, Rc<Summary>)>,
     platform: Option<Platform>,
 }
 
 /// How deep indexes may be nested. Tools make two levels at most.
 const MAX_DEPTH: usize = 8;
+/// Bytes of all manifests, indexes and configs of an archive. A thousand images have ten million.
+const MAX_DOCUMENTS_BYTES: u64 = 64 << 20;
 
 impl Planner<'_> {
     pub(crate) fn add(&mut self, number: usize, image: &ArchivedImage) -> Result<()> {
@@ -107,22 +141,16 @@ impl Planner<'_> {
     }
 
     fn add_docker(&mut self, number: usize, image: &DockerImage, names: Vec<Reference>) -> Result<()> {
-        let bytes = self.contents.read_small(&image.config, MAX_DOCUMENT_BYTES)?.ok_or_else(|| {
-            layerstore_archive::Error::Missing { member: image.config.clone(), wanted_by: "manifest.json" }
-        })?;
-        let unusable =
-            |source| Error::Document { what: "image config", digest: image.config.clone(), source };
-        let config = ImageConfig::parse(&bytes).map_err(unusable)?;
-        if config.diff_ids.len() != image.layers.len() {
-            let (layers, diff_ids) = (image.layers.len(), config.diff_ids.len());
-            return Err(unusable(layerstore_oci::DocumentError::LayerCount { layers, diff_ids }));
+        let (id, summary) = self.docker_config(&image.config)?;
+        if summary.diff_ids.len() != image.layers.len() {
+            let (layers, diff_ids) = (image.layers.len(), summary.diff_ids.len());
+            let source = layerstore_oci::DocumentError::LayerCount { layers, diff_ids };
+            return Err(Error::Document { what: "image config", digest: image.config.clone(), source });
         }
         if let Some(wanted) = self.platform {
-            check_platform(wanted, config.platform.as_ref())?;
+            check_platform(wanted, summary.runs_on.as_ref())?;
         }
-        let id = Digest::sha256_of(&bytes);
-        self.keep_document(id.clone(), media_type::OCI_CONFIG, bytes);
-        let layers = config
+        let layers = summary
             .diff_ids
             .iter()
             .zip(&image.layers)
@@ -137,11 +165,40 @@ impl Planner<'_> {
             .collect();
         self.plan.images.push(PlannedImage {
             id: id.clone(),
-            config,
+            summary,
             layers,
             kind: PlannedKind::Docker(number),
         });
         self.plan.references.push(PlannedReference { names, target: None, id, notes: Vec::new() });
+        Ok(())
+    }
+
+    fn docker_config(&mut self, member: &str) -> Result<(Digest, Rc<Summary>)> {
+        if let Some(known) = self.docker_configs.get(member) {
+            return Ok(known.clone());
+        }
+        let bytes = self.contents.read_small(member, MAX_DOCUMENT_BYTES)?.ok_or_else(|| {
+            layerstore_archive::Error::Missing { member: member.to_owned(), wanted_by: "manifest.json" }
+        })?;
+        self.count(bytes.len())?;
+        let config = ImageConfig::parse(&bytes).map_err(|source| Error::Document {
+            what: "image config",
+            digest: member.to_owned(),
+            source,
+        })?;
+        let id = Digest::sha256_of(&bytes);
+        let summary = Rc::new(Summary::new(config, bytes.len()));
+        self.keep_document(id.clone(), media_type::OCI_CONFIG, bytes);
+        self.docker_configs.insert(member.to_owned(), (id.clone(), Rc::clone(&summary)));
+        Ok((id, summary))
+    }
+
+    /// Bounds the work that hostile documents can ask for.
+    fn count(&mut self, bytes: usize) -> Result<()> {
+        self.read += bytes as u64;
+        if self.read > MAX_DOCUMENTS_BYTES {
+            return Err(Error::TooManyDocuments { limit: MAX_DOCUMENTS_BYTES });
+        }
         Ok(())
     }
 
@@ -152,7 +209,7 @@ impl Planner<'_> {
             return self.add_unknown(descriptor, names);
         }
         let mut leaves = Vec::new();
-        self.collect(descriptor, 0, &mut leaves)?;
+        self.collect(descriptor, 0, &mut HashSet::new(), &mut leaves)?;
         let is_index = leaves.first().is_none_or(|leaf| leaf.digest != descriptor.digest);
         let chosen = self.choose(&leaves, is_index)?;
         let mut notes = Vec::new();
@@ -191,9 +248,18 @@ impl Planner<'_> {
     }
 
     /// Reads the manifest or index `descriptor` and all that is there below it.
-    fn collect(&mut self, descriptor: &Descriptor, depth: usize, leaves: &mut Vec<Leaf>) -> Result<()> {
+    fn collect(
+        &mut self,
+        descriptor: &Descriptor,
+        depth: usize,
+        seen: &mut HashSet<Digest>,
+        leaves: &mut Vec<Leaf>,
+    ) -> Result<()> {
         if depth > MAX_DEPTH {
             return Err(Error::TooDeep { digest: descriptor.digest.clone() });
+        }
+        if !seen.insert(descriptor.digest.clone()) {
+            return Ok(());
         }
         let bytes = self
             .document(descriptor, "manifest")?
@@ -212,7 +278,7 @@ impl Planner<'_> {
                     self.edge(&parent, &child.digest, EdgeKind::Manifest);
                     // Archives may hold only some of the platforms.
                     if self.has(&child.digest)? {
-                        self.collect(child, depth + 1, leaves)?;
+                        self.collect(child, depth + 1, seen, leaves)?;
                     }
                 }
             }
@@ -220,7 +286,7 @@ impl Planner<'_> {
                 let config = self.config(&manifest)?;
                 let platform = config
                     .as_ref()
-                    .and_then(|(_, config)| config.platform.clone())
+                    .and_then(|(_, summary)| summary.runs_on.clone())
                     .or_else(|| descriptor.platform.clone());
                 leaves.push(Leaf { digest: parent, manifest, config, platform });
             }
@@ -229,7 +295,7 @@ impl Planner<'_> {
     }
 
     /// The config of an image; `None` for a manifest that is none.
-    fn config(&mut self, manifest: &Manifest) -> Result<Option<(Digest, ImageConfig)>> {
+    fn config(&mut self, manifest: &Manifest) -> Result<Option<(Digest, Rc<Summary>)>> {
         if !media_type::is_config(&manifest.config.media_type) {
             return Ok(None);
         }
@@ -240,8 +306,9 @@ impl Planner<'_> {
         let config = ImageConfig::parse(&bytes)
             .and_then(|config| config.check_layers(manifest).map(|()| config))
             .map_err(|source| Error::Document { what: "image config", digest: digest.to_string(), source })?;
+        let summary = Rc::new(Summary::new(config, bytes.len()));
         self.keep_document(digest.clone(), &manifest.config.media_type, bytes);
-        Ok(Some((digest, config)))
+        Ok(Some((digest, summary)))
     }
 
     /// Which of the images is unpacked and reported.
@@ -285,7 +352,7 @@ impl Planner<'_> {
             }
             unknown.is_none()
         });
-        let Some((id, config)) = image else {
+        let Some((id, summary)) = image else {
             let config =
                 (!self.plan.document_digests.contains(&manifest.config.digest)).then_some(&manifest.config);
             if config.is_some() && unpack {
@@ -307,7 +374,7 @@ impl Planner<'_> {
             return Ok(());
         };
         let mut layers = Vec::with_capacity(manifest.layers.len());
-        for (descriptor, diff_id) in manifest.layers.iter().zip(&config.diff_ids) {
+        for (descriptor, diff_id) in manifest.layers.iter().zip(&summary.diff_ids) {
             self.edge(&digest, &descriptor.digest, EdgeKind::Layer);
             self.require(descriptor, "layer")?;
             layers.push(self.task(Task {
@@ -317,7 +384,7 @@ impl Planner<'_> {
                 unpack,
             }));
         }
-        self.plan.images.push(PlannedImage { id, config, layers, kind: PlannedKind::Oci(digest) });
+        self.plan.images.push(PlannedImage { id, summary, layers, kind: PlannedKind::Oci(digest) });
         Ok(())
     }
 
@@ -361,15 +428,18 @@ impl Planner<'_> {
     }
 
     /// A document, verified; from the store if the archive left it out.
-    fn document(&self, descriptor: &Descriptor, what: &'static str) -> Result<Option<Vec<u8>>> {
+    fn document(&mut self, descriptor: &Descriptor, what: &'static str) -> Result<Option<Vec<u8>>> {
         let member = layout_path(&descriptor.digest);
         let bytes = match self.contents.read_small(&member, MAX_DOCUMENT_BYTES)? {
             Some(bytes) => bytes,
             None if self.store.blob(&descriptor.digest)?.is_some() => {
-                return Ok(Some(self.store.read_blob(&descriptor.digest, MAX_DOCUMENT_BYTES)?));
+                let bytes = self.store.read_blob(&descriptor.digest, MAX_DOCUMENT_BYTES)?;
+                self.count(bytes.len())?;
+                return Ok(Some(bytes));
             }
             None => return Ok(None),
         };
+        self.count(bytes.len())?;
         let mut hasher = Hasher::new(descriptor.digest.algorithm());
         hasher.update(&bytes);
         let actual = hasher.finish();

@@ -173,8 +173,8 @@ pub enum Error {
         /// What it is instead.
         what: &'static str,
     },
-    /// The caller asked to stop.
-    #[error("interrupted")]
+    /// Given up because another part of the operation failed, whose error is the one that is reported.
+    #[error("the operation was given up")]
     Cancelled,
 }
 

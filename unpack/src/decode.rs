@@ -9,7 +9,9 @@ use std::io::{self, BufRead, Cursor, Read};
 use flate2::bufread::GzDecoder;
 use layerstore_oci::Compression;
 
-/// The largest zstd window accepted, as a power of two: 128 MiB, what `zstd -d` accepts by default.
+/// The largest zstd window accepted, as a power of two: 128 MiB, what `zstd -d` accepts by default and
+/// `zstd --ultra -22` makes. Each layer that is unpacked at the same time needs as much memory as its
+/// window; what image builders write has 8 MiB.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
 /// Bytes that tell the forms apart.

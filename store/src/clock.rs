@@ -2,7 +2,11 @@
 
 use std::fmt::Debug;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Statx, StatxFlags, statx};
+use rustix::io::Errno;
 
 /// Seconds since 1970-01-01 00:00 UTC.
 pub type UnixSeconds = i64;
@@ -39,11 +43,25 @@ pub struct Life {
 impl Life {
     /// The life of the filesystem that holds `path`, now.
     pub fn of(path: &Path) -> io::Result<Self> {
-        use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
-        const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
-        let mask = StatxFlags::MNT_ID | StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
-        let mount = statx(CWD, path, AtFlags::empty(), mask)?.stx_mnt_id;
-        Ok(Self { boot, mount: mount.cast_signed() })
+        Ok(Self { boot, mount: mount_id(&stat_mount(path)?) })
     }
+}
+
+/// What the kernel knows about `path`, which is not followed, and about the mount that holds it.
+pub(crate) fn stat_mount(path: &Path) -> Result<Statx, Errno> {
+    const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
+    let mask =
+        StatxFlags::BASIC_STATS | StatxFlags::MNT_ID | StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
+    statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, mask)
+}
+
+/// The unique ID of the mount (Linux 6.8), else its reusable one.
+pub(crate) fn mount_id(found: &Statx) -> i64 {
+    found.stx_mnt_id.cast_signed()
+}
+
+/// The mount namespace of this process: the inode of `/proc/self/ns/mnt`.
+pub(crate) fn mount_namespace() -> io::Result<i64> {
+    Ok(std::fs::metadata("/proc/self/ns/mnt")?.ino().cast_signed())
 }

@@ -105,6 +105,14 @@ pub enum Error {
         /// The mount point.
         target: PathBuf,
     },
+    /// The image is mounted where this process cannot unmount it.
+    #[error("{} is mounted in another mount namespace, mnt:[{namespace}]", target.display())]
+    OtherNamespace {
+        /// The mount point there.
+        target: PathBuf,
+        /// The namespace, as `/proc/PID/ns/mnt` of its processes shows it.
+        namespace: i64,
+    },
     /// Something still uses the object.
     #[error("{what} is in use by {user}")]
     InUse {
@@ -146,7 +154,7 @@ impl Error {
             | Self::InvalidRow { .. } => ErrorKind::Corrupt,
             Self::NoBlob { .. } | Self::NotFound { .. } => ErrorKind::NotFound,
             Self::AlreadyMounted { .. } => ErrorKind::AlreadyExists,
-            Self::InUse { .. } => ErrorKind::InUse,
+            Self::OtherNamespace { .. } | Self::InUse { .. } => ErrorKind::InUse,
             Self::Poisoned { .. } => ErrorKind::Io,
         }
     }

@@ -204,7 +204,7 @@ fn load(db: &Connection, boot: &str) -> Result<Graph> {
     })?;
     each(
         db,
-        "SELECT t.tree FROM mount_tree AS t JOIN mount AS m USING (target) WHERE m.boot_id = ?1",
+        "SELECT t.tree FROM mount_tree AS t JOIN mount AS m USING (target, namespace) WHERE m.boot_id = ?1",
         [boot],
         |row| {
             let tree = graph.find(&Object::Tree(text(row, 0)?.parse()?));

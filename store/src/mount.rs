@@ -25,6 +25,12 @@ pub struct MountRow {
     pub target: PathBuf,
     /// The image's manifest.
     pub manifest: Digest,
+    /// The image's config, which other manifests may share; its digest is the image ID.
+    pub config: Option<Digest>,
+    /// The mount namespace of the mount.
+    pub namespace: i64,
+    /// The mount's ID, unless it is being mounted.
+    pub mount_id: Option<i64>,
     /// Whether the store made the directory.
     pub own_directory: bool,
 }
@@ -46,19 +52,37 @@ impl Store {
         };
         // From the look at the mount point until the mount is there.
         let _claim = self.claim(&Key::Mounts)?;
-        if overlay::is_mount_point(&target).context("look at", &target)? {
-            let ours =
-                self.live_mounts()?.into_iter().any(|row| row.target == target && row.manifest == *manifest);
-            return if ours && own_directory { Ok(target) } else { Err(Error::AlreadyMounted { target }) };
+        let live = self.live_mounts()?.into_iter().find(|row| self.is_here(row) && row.target == target);
+        if let Some(row) = &live
+            && own_directory
+            && row.manifest == *manifest
+            && self.is_on_top(row)?
+        {
+            return Ok(target);
         }
-        let row = MountRow { target, manifest: manifest.clone(), own_directory };
+        if live.is_some() || overlay::mount_at(&target).context("look at", &target)?.is_some() {
+            return Err(Error::AlreadyMounted { target });
+        }
+        let (manifest, namespace) = (manifest.clone(), self.namespace());
+        let row = MountRow { target, manifest, config: None, namespace, mount_id: None, own_directory };
         // The row first: from then on it keeps the image from collection.
         self.record_mount(&row, trees)?;
         if let Err(error) = self.mount_trees(&row, trees, api) {
-            self.forget_mount(&row)?;
+            if let Err(second) = self.forget_mount(&row) {
+                tracing::warn!(error = %second, "the row of a failed mount stays until the next collection");
+            }
             return Err(error);
         }
+        // Without its ID, whatever is mounted there passes for it.
+        if let Err(error) = self.record_mount_id(&row) {
+            tracing::warn!(%error, "the ID of a mount is not recorded");
+        }
         Ok(row.target)
+    }
+
+    /// Whether a row is about the mount namespace of this process.
+    pub fn is_here(&self, row: &MountRow) -> bool {
+        row.namespace == self.namespace()
     }
 
     /// In one transaction with the check that everything is there.
@@ -78,16 +102,29 @@ impl Store {
             }
             let target = row.target.as_os_str().as_bytes();
             tx.execute(
-                "INSERT OR REPLACE INTO mount (target, manifest, boot_id, own_directory, created_at) \
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
-                (target, manifest, &self.life().boot, row.own_directory, self.clock().now()),
+                "INSERT OR REPLACE INTO mount (target, namespace, manifest, boot_id, own_directory, created_at) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                (target, row.namespace, manifest, &self.life().boot, row.own_directory, self.clock().now()),
             )
             .db(action)?;
             for id in trees {
-                tx.prepare_cached("INSERT INTO mount_tree (target, tree) VALUES (?1, ?2)")
-                    .and_then(|mut insert| insert.execute((target, id.as_str())))
+                tx.prepare_cached("INSERT INTO mount_tree (target, namespace, tree) VALUES (?1, ?2, ?3)")
+                    .and_then(|mut insert| insert.execute((target, row.namespace, id.as_str())))
                     .db(action)?;
             }
+            Ok(())
+        })
+    }
+
+    fn record_mount_id(&self, row: &MountRow) -> Result<()> {
+        let action = "record the mount's ID";
+        let id = overlay::mount_at(&row.target).context("look at", &row.target)?;
+        self.database().write(Durability::Process, action, |tx| {
+            tx.execute(
+                "UPDATE mount SET mount_id = ?3 WHERE target = ?1 AND namespace = ?2",
+                (row.target.as_os_str().as_bytes(), row.namespace, id),
+            )
+            .db(action)?;
             Ok(())
         })
     }
@@ -103,41 +140,71 @@ impl Store {
         self.mount_read_only(&lowers, &row.target, api)
     }
 
-    /// Unmounts what the store mounted, and removes the directory if the store made it.
+    /// Unmounts what the store mounted, and removes the directory if the store made it. What somebody
+    /// else mounted at the same place stays.
     pub fn unmount_image(&self, row: &MountRow) -> Result<()> {
+        if !self.is_here(row) {
+            return Err(Error::OtherNamespace { target: row.target.clone(), namespace: row.namespace });
+        }
         let _claim = self.claim(&Key::Mounts)?;
-        if overlay::is_mount_point(&row.target).context("look at", &row.target)? {
+        if self.is_on_top(row)? {
             overlay::unmount_at(&row.target)?;
+        } else if self.is_live(row)? {
+            let what = format!("the mount at {}", row.target.display());
+            return Err(Error::InUse { what, user: "another mount on top of it".to_owned() });
         }
         self.forget_mount(row)
     }
 
-    /// What is mounted now. Rows whose mount somebody else took away do not count.
+    /// What is mounted now. Rows whose mount somebody else took away do not count; those of other mount
+    /// namespaces do, since nothing can be said about them from here.
     pub fn live_mounts(&self) -> Result<Vec<MountRow>> {
         let mut rows = self.mounts()?;
-        rows.retain(|row| overlay::is_mount_point(&row.target).unwrap_or(true));
+        rows.retain(|row| self.is_live(row).unwrap_or(true));
         Ok(rows)
+    }
+
+    fn is_live(&self, row: &MountRow) -> Result<bool> {
+        Ok(!self.is_here(row)
+            || self.is_on_top(row)?
+            || overlay::is_mounted_below(&row.target).context("look for the mount at", &row.target)?)
+    }
+
+    /// Whether the path of a mount leads to it.
+    fn is_on_top(&self, row: &MountRow) -> Result<bool> {
+        let found = overlay::mount_at(&row.target).context("look at", &row.target)?;
+        Ok(self.is_here(row) && found.is_some_and(|id| row.mount_id.is_none_or(|own| own == id)))
     }
 
     /// What was mounted in this boot and not unmounted through the store.
     pub fn mounts(&self) -> Result<Vec<MountRow>> {
-        self.mount_rows("boot_id = ?1")
+        self.mount_rows("m.boot_id = ?1")
     }
 
     fn mount_rows(&self, condition: &'static str) -> Result<Vec<MountRow>> {
         let action = "list mounts";
         self.database().read(action, |db| {
-            let query = format!("SELECT target, manifest, own_directory FROM mount WHERE {condition}");
+            let query = format!(
+                "SELECT m.target, m.namespace, m.mount_id, m.own_directory, m.manifest, i.config \
+                 FROM mount AS m LEFT JOIN image AS i USING (manifest) WHERE {condition}"
+            );
             let mut statement = db.prepare_cached(&query).db(action)?;
             let rows = statement
                 .query_map([&self.life().boot], |row| {
-                    Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?, row.get(2)?))
+                    let digests = (row.get::<_, String>(4)?, row.get::<_, Option<String>>(5)?);
+                    Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?, row.get(2)?, row.get(3)?, digests))
                 })
                 .db(action)?;
             rows.map(|row| {
-                let (target, manifest, own_directory) = row.db(action)?;
-                let target = PathBuf::from(OsStr::from_bytes(&target));
-                Ok(MountRow { target, manifest: parse_digest(&manifest)?, own_directory })
+                let (target, namespace, mount_id, own_directory, (manifest, config)) = row.db(action)?;
+                Ok(MountRow {
+                    target: PathBuf::from(OsStr::from_bytes(&target)),
+                    manifest: parse_digest(&manifest)?,
+                    config: config.as_deref().map(parse_digest).transpose()?,
+                    namespace,
+                    mount_id,
+                    own_directory,
+                })
             })
             .collect()
         })
@@ -146,7 +213,8 @@ impl Store {
     /// The trees of everything that was mounted in this boot and not unmounted through the store.
     pub(crate) fn mounted_trees(&self) -> Result<HashSet<TreeId>> {
         let action = "list mounted trees";
-        let query = "SELECT t.tree FROM mount_tree AS t JOIN mount AS m USING (target) WHERE m.boot_id = ?1";
+        let query = "SELECT t.tree FROM mount_tree AS t JOIN mount AS m USING (target, namespace) \
+                     WHERE m.boot_id = ?1";
         self.database().read(action, |db| {
             let mut statement = db.prepare_cached(query).db(action)?;
             let ids = statement.query_map([&self.life().boot], |row| row.get::<_, String>(0)).db(action)?;
@@ -169,19 +237,23 @@ impl Store {
 
     fn stale_mounts(&self) -> Result<Vec<MountRow>> {
         let mut stale = self.mounts()?;
-        stale.retain(|row| !overlay::is_mount_point(&row.target).unwrap_or(true));
-        stale.extend(self.mount_rows("boot_id <> ?1")?);
+        stale.retain(|row| !self.is_live(row).unwrap_or(true));
+        stale.extend(self.mount_rows("m.boot_id <> ?1")?);
         Ok(stale)
     }
 
     fn forget_mount(&self, row: &MountRow) -> Result<()> {
         let action = "forget a mount";
-        self.database().write(Durability::Process, action, |tx| {
-            tx.execute("DELETE FROM mount WHERE target = ?1", [row.target.as_os_str().as_bytes()])
+        let target = row.target.as_os_str().as_bytes();
+        let unused = self.database().write(Durability::Process, action, |tx| {
+            tx.execute("DELETE FROM mount WHERE target = ?1 AND namespace = ?2", (target, row.namespace))
                 .db(action)?;
-            Ok(())
+            let mut others = tx.prepare_cached("SELECT 1 FROM mount WHERE target = ?1").db(action)?;
+            Ok(!others.exists([target]).db(action)?)
         })?;
+        // The kernel takes away what other namespaces mounted at a directory that is removed.
         if row.own_directory
+            && unused
             && let Err(error) = fs::remove_dir(&row.target)
             && error.kind() != io::ErrorKind::NotFound
         {

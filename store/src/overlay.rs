@@ -8,15 +8,17 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, StatxAttributes};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, move_mount, unmount,
 };
 
+use crate::clock::{mount_id, stat_mount};
 use crate::error::{Error, IoContext as _, Result};
 use crate::layout::random_name;
 #[cfg(doc)]
@@ -26,6 +28,9 @@ use crate::store::Store;
 
 /// What the names of directories with the links of one mount begin with.
 const LINKS: &str = ".links-";
+
+/// What the mount table shows as the source.
+const SOURCE: &str = "layerstore";
 
 /// `OVL_MAX_STACK` of the kernel's overlayfs.
 pub const MAX_LAYERS: usize = 500;
@@ -95,7 +100,7 @@ pub(crate) fn unmount_at(target: &Path) -> Result<()> {
 
 fn mount_with_descriptors(lowers: &[PathBuf], target: &Path) -> Result<(), Errno> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(context.as_fd(), "source", "layerstore")?;
+    fsconfig_set_string(context.as_fd(), "source", SOURCE)?;
     for lower in lowers {
         let directory = rustix::fs::openat(
             CWD,
@@ -142,18 +147,49 @@ fn mount_in(links: &Path, target: &Path, options: &str) -> io::Result<()> {
                 rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS)?;
             }
             rustix::process::fchdir(directory.as_fd())?;
-            Ok(mount("layerstore", target, "overlay", MountFlags::RDONLY, &*options)?)
+            Ok(mount(SOURCE, target, "overlay", MountFlags::RDONLY, &*options)?)
         });
         thread.join().unwrap_or_else(|_| Err(io::Error::other("the mounting thread panicked")))
     })
 }
 
-/// Whether something is mounted exactly at `path`.
-pub(crate) fn is_mount_point(path: &Path) -> io::Result<bool> {
-    use rustix::fs::{StatxAttributes, StatxFlags, statx};
-    match statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS) {
-        Ok(found) => Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
-        Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+/// The ID of what is mounted exactly at `path`, on top of all others there.
+pub(crate) fn mount_at(path: &Path) -> io::Result<Option<i64>> {
+    match stat_mount(path) {
+        Ok(found) if found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) => Ok(Some(mount_id(&found))),
+        Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Whether trees are mounted at `path`, be it below another mount, where no path leads to them.
+pub(crate) fn is_mounted_below(path: &Path) -> io::Result<bool> {
+    let table = fs::read("/proc/self/mountinfo")?;
+    Ok(table.split(|byte| *byte == b'\n').any(|line| {
+        // The mount point is the fifth field; type and source come after those that vary in number.
+        let mut fields = line.split(|byte| *byte == b' ');
+        let here = fields.nth(4).is_some_and(|point| unescape(point) == path.as_os_str().as_bytes());
+        let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
+        here && rest.next() == Some(b"overlay") && rest.next() == Some(SOURCE.as_bytes())
+    }))
+}
+
+/// The kernel writes space, tab, newline and backslash as `\ooo`.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&first, tail)) = rest.split_first() {
+        let code = tail.get(..3).filter(|_| first == b'\\').and_then(|code| std::str::from_utf8(code).ok());
+        match code.and_then(|code| u8::from_str_radix(code, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[3..];
+            }
+            None => {
+                bytes.push(first);
+                rest = tail;
+            }
+        }
+    }
+    bytes
 }

@@ -143,18 +143,25 @@ CREATE TABLE lease_item (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE mount (
-    target BLOB PRIMARY KEY,
+    target BLOB NOT NULL,
+    -- inode of /proc/self/ns/mnt: elsewhere the target says nothing
+    namespace INTEGER NOT NULL,
     manifest TEXT NOT NULL,
     boot_id TEXT NOT NULL,
+    -- tells it from what others mount there; NULL until it is mounted
+    mount_id INTEGER,
     -- the store made the directory and removes it again
     own_directory INTEGER NOT NULL,
-    created_at INTEGER NOT NULL
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (target, namespace)
 ) STRICT, WITHOUT ROWID;
 
 -- they may be replaced by others, or lose their image, while mounted
 CREATE TABLE mount_tree (
-    target BLOB NOT NULL REFERENCES mount (target) ON DELETE CASCADE,
+    target BLOB NOT NULL,
+    namespace INTEGER NOT NULL,
     tree TEXT NOT NULL,
-    PRIMARY KEY (target, tree)
+    PRIMARY KEY (target, namespace, tree),
+    FOREIGN KEY (target, namespace) REFERENCES mount (target, namespace) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
 ";

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use layerstore_oci::Algorithm;
 
-use crate::clock::{Clock, Life, SystemClock};
+use crate::clock::{Clock, Life, SystemClock, mount_namespace};
 use crate::db::Database;
 use crate::disk::{Disk, Durable, SystemDisk};
 use crate::error::{IoContext as _, Result};
@@ -42,6 +42,7 @@ struct Inner {
     durable: Durable,
     clock: Arc<dyn Clock>,
     life: Life,
+    namespace: i64,
 }
 
 impl Store {
@@ -58,7 +59,9 @@ impl Store {
             }
         }
         let life = Life::of(&root).context("identify the mount of", &root)?;
-        Ok(Self(Arc::new(Inner { layout, database, durable, clock: surroundings.clock, life })))
+        let namespace = mount_namespace().context("look at", "/proc/self/ns/mnt")?;
+        let clock = surroundings.clock;
+        Ok(Self(Arc::new(Inner { layout, database, durable, clock, life, namespace })))
     }
 
     /// Where things are.
@@ -100,6 +103,11 @@ impl Store {
 
     pub(crate) fn life(&self) -> &Life {
         &self.0.life
+    }
+
+    /// The mount namespace that the store was opened in.
+    pub(crate) fn namespace(&self) -> i64 {
+        self.0.namespace
     }
 }
 

@@ -1,11 +1,13 @@
 //! Mounts protect what they show.
 
 use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use layerstore_oci::ErrorKind;
-use layerstore_store::{LOCAL, MountApi, Publication, Store, TreeId};
+use layerstore_store::{Error, LOCAL, MountApi, Publication, Store, TreeId};
 
 use crate::{add_image, audit, collect, diff_id, manifest, names, open, tree};
 
@@ -17,6 +19,10 @@ fn skip() -> bool {
         "this test needs root, or set LAYERSTORE_TEST_SKIP=privileged to leave such tests out"
     );
     !root
+}
+
+fn namespace() -> u64 {
+    fs::metadata("/proc/self/ns/mnt").unwrap().ino()
 }
 
 fn stack(store: &Store) -> Vec<TreeId> {
@@ -37,7 +43,8 @@ impl Drop for Unmount<'_> {
         let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
         for target in table.lines().rev().filter_map(|line| line.split(' ').nth(4)) {
             if Path::new(target).starts_with(self.0) {
-                Command::new("umount").args(["--lazy", target]).status().unwrap();
+                let target = target.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\");
+                Command::new("umount").args(["--lazy", &target]).status().unwrap();
             }
         }
     }
@@ -122,8 +129,8 @@ fn privileged_stale_rows_and_directories_go() {
         fs::create_dir_all(&target).unwrap();
         fs::create_dir_all(dir.path().join("mnt/.links-x/0")).unwrap();
         db.execute(
-            "INSERT INTO mount VALUES (?1, ?2, ?3, 1, 0)",
-            (target.to_str().unwrap().as_bytes(), manifest("a").to_string(), boot),
+            "INSERT INTO mount VALUES (?1, ?4, ?2, ?3, NULL, 1, 0)",
+            (target.to_str().unwrap().as_bytes(), manifest("a").to_string(), boot, namespace()),
         )
         .unwrap();
     }
@@ -171,4 +178,119 @@ fn privileged_one_of_many_mounts_at_once_wins() {
         first.unmount_image(&rows[0]).unwrap();
         assert!(!rows[0].target.exists(), "mounted once");
     }
+}
+
+const ROOT: &str = "LAYERSTORE_TEST_ROOT";
+const MOUNTED: &str = "LAYERSTORE_TEST_MOUNTED";
+
+#[test]
+fn privileged_mounts_of_another_namespace_are_left_alone() {
+    if skip() {
+        return;
+    }
+    let [dir, outside] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let _unmount = Unmount(dir.path());
+    let store = with_image(dir.path());
+    let mounted = outside.path().join("mounted");
+    let mut other = Command::new("unshare")
+        .args(["--mount", "--propagation", "private"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "mounts::in_another_namespace", "--ignored", "--quiet"])
+        .env(ROOT, dir.path())
+        .env(MOUNTED, &mounted)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !mounted.exists() {
+        assert!(other.try_wait().unwrap().is_none(), "it did not mount");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let trees = stack(&store);
+    store.forget_stale_mounts().unwrap();
+    assert!(collect(&store, &["localhost/a:1"]).unwrap().is_empty());
+    let row = store.live_mounts().unwrap().pop().unwrap();
+    assert!(!store.is_here(&row));
+    let error = store.unmount_image(&row).unwrap_err();
+    assert!(matches!(error, Error::OtherNamespace { .. }), "{error}");
+
+    // The same directory, here.
+    let target = store.mount_image(&manifest("a"), &trees, None, MountApi::Newest).unwrap();
+    assert_eq!(target, row.target);
+    let here = store.live_mounts().unwrap().into_iter().find(|row| store.is_here(row)).unwrap();
+    store.unmount_image(&here).unwrap();
+    assert!(target.exists(), "removing it would unmount the other");
+    assert_eq!(store.live_mounts().unwrap(), [row]);
+
+    drop(other.stdin.take());
+    assert!(other.wait().unwrap().success());
+    assert!(store.mounts().unwrap().is_empty() && !target.exists());
+    assert_eq!(collect(&store, &[]).unwrap().len(), 8);
+}
+
+#[test]
+#[ignore = "run by privileged_mounts_of_another_namespace_are_left_alone"]
+fn in_another_namespace() {
+    let store = open(Path::new(&std::env::var_os(ROOT).unwrap()));
+    let target = store.mount_image(&manifest("a"), &stack(&store), None, MountApi::Newest).unwrap();
+    fs::write(std::env::var_os(MOUNTED).unwrap(), "").unwrap();
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "a");
+    store.unmount_image(&store.live_mounts().unwrap()[0]).unwrap();
+}
+
+fn mount_tmpfs(target: &Path) {
+    let arguments = ["-t", "tmpfs", "of somebody else"];
+    assert!(Command::new("mount").args(arguments).arg(target).status().unwrap().success());
+}
+
+#[test]
+fn privileged_mounts_of_others_are_not_taken_for_ours() {
+    if skip() {
+        return;
+    }
+    let [dir, outside] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let store = with_image(dir.path());
+    let place = outside.path().canonicalize().unwrap().join("a place \\ with\ttab");
+    fs::create_dir(&place).unwrap();
+    let _unmount = Unmount(outside.path());
+    let mount = || store.mount_image(&manifest("a"), &stack(&store), Some(&place), MountApi::Newest).unwrap();
+
+    // On top of ours, which lasts.
+    mount();
+    let row = store.live_mounts().unwrap().pop().unwrap();
+    mount_tmpfs(&place);
+    store.forget_stale_mounts().unwrap();
+    assert_eq!(store.live_mounts().unwrap(), std::slice::from_ref(&row));
+    assert_eq!(store.unmount_image(&row).unwrap_err().kind(), ErrorKind::InUse);
+    assert!(Command::new("umount").arg(&place).status().unwrap().success());
+    store.unmount_image(&row).unwrap();
+
+    // In its place.
+    mount();
+    let row = store.live_mounts().unwrap().pop().unwrap();
+    assert!(Command::new("umount").arg(&place).status().unwrap().success());
+    mount_tmpfs(&place);
+    assert!(store.live_mounts().unwrap().is_empty());
+    store.unmount_image(&row).unwrap();
+    assert!(store.mounts().unwrap().is_empty());
+    assert!(Command::new("mountpoint").arg("--quiet").arg(&place).status().unwrap().success());
+    assert!(Command::new("umount").arg(&place).status().unwrap().success());
+}
+
+#[test]
+fn privileged_a_failed_mount_tells_why_though_its_row_stays() {
+    if skip() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = with_image(dir.path());
+    let trees = stack(&store);
+    fs::remove_dir_all(store.layout().diff(&trees[0])).unwrap();
+    rusqlite::Connection::open(dir.path().join("layerstore.db"))
+        .unwrap()
+        .execute_batch("CREATE TRIGGER t BEFORE DELETE ON mount BEGIN SELECT RAISE(ABORT, 'no'); END")
+        .unwrap();
+    let error = store.mount_image(&manifest("a"), &trees, None, MountApi::Newest).unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
 }

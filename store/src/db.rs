@@ -78,11 +78,11 @@ impl Database {
         // Switching to WAL fails while anybody reads, and does not wait; and many may meet an empty
         // store at once.
         let found = {
-            let _claim = Claim::acquire(layout, &Key::Schema, Mode::Shared)?;
+            let _claim = Claim::acquire(layout, "", &Key::Schema, Mode::Shared)?;
             version(&connection)?
         };
         if found != known {
-            let _claim = Claim::acquire(layout, &Key::Schema, Mode::Exclusive)?;
+            let _claim = Claim::acquire(layout, "", &Key::Schema, Mode::Exclusive)?;
             migrate(&mut connection, layout, known)?;
         }
         check_identity(&connection, &path)?;
@@ -93,6 +93,14 @@ impl Database {
             .db("configure the connection")?;
         check_features(&connection, layout.root())?;
         Ok(Self { connection: Mutex::new(connection), durable })
+    }
+
+    /// What keeps others from aiming for a collision of locks.
+    pub(crate) fn lock_salt(&self) -> Result<String> {
+        let action = "read the salt of the locks";
+        self.read(action, |db| {
+            db.query_row("SELECT value FROM meta WHERE key = 'lock_salt'", [], |row| row.get(0)).db(action)
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {

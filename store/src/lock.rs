@@ -2,8 +2,11 @@
 //!
 //! Every lock is one byte of the file `lock`, taken with an open file description lock
 //! (`F_OFD_SETLK`): no file to create or to clean up for each, released by the kernel when the
-//! holder dies, and exclusive between threads too, since every claim opens the file anew. Two keys
-//! that fall on the same byte merely wait for each other.
+//! holder dies, and exclusive between threads too, since every claim opens the file anew.
+//!
+//! Keys of different kinds never share a byte, so that the order below holds. Two of one kind share
+//! one with probability 2⁻⁵⁷; one process that holds both would wait for itself. Nobody can aim for
+//! such a pair, since the bytes depend on a random salt of the store.
 //!
 //! Order of acquisition, so that no two holders wait for each other: `Layer`, then `Blob`, then
 //! `Sweep`; a `Chain` before a `Sweep`; who waits for a `Layer` or a `Blob` holds at most one `Layer`, apart from those whose
@@ -48,18 +51,19 @@ pub(crate) enum Mode {
 }
 
 impl Key {
-    fn offset(&self) -> i64 {
-        let digest = match self {
+    fn offset(&self, salt: &str) -> i64 {
+        let (kind, name) = match self {
             Self::Schema => return 0,
             Self::Sessions => return 1,
             Self::Sweep => return 2,
             Self::Mounts => return 3,
-            Self::Layer(diff_id) => Digest::sha256_of(format!("layer {diff_id}").as_bytes()),
-            Self::Chain(chain) => Digest::sha256_of(format!("chain {chain}").as_bytes()),
-            Self::Blob(digest) => Digest::sha256_of(format!("blob {digest}").as_bytes()),
+            Self::Layer(diff_id) => (4, diff_id.to_string()),
+            Self::Chain(chain) => (5, chain.to_string()),
+            Self::Blob(digest) => (6, digest.to_string()),
         };
-        // 60 bits of the digest; the top of the range is left free.
-        i64::from_str_radix(&digest.hex()[..15], 16).unwrap_or(0) | 4
+        let digest = Digest::sha256_of(format!("{salt} {name}").as_bytes());
+        // 60 bits of the digest, the lowest three for the kind; the top of the range is left free.
+        (i64::from_str_radix(&digest.hex()[..15], 16).unwrap_or(0) & !7) | kind
     }
 }
 
@@ -71,12 +75,12 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Takes the lock, waiting for its holder.
-    pub(crate) fn acquire(layout: &Layout, key: &Key, mode: Mode) -> Result<Self> {
+    /// Takes the lock, waiting for its holder. `salt` is the store's; [`Key::Schema`] needs none.
+    pub(crate) fn acquire(layout: &Layout, salt: &str, key: &Key, mode: Mode) -> Result<Self> {
         crate::db::assert_outside_write_transaction();
         let file = open(layout)?;
         loop {
-            match fcntl(&file, FcntlArg::F_OFD_SETLKW(&range(key, mode))) {
+            match fcntl(&file, FcntlArg::F_OFD_SETLKW(&range(key.offset(salt), mode))) {
                 Ok(_) => return Ok(Self { _file: file }),
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(errno) => return Err(errno).context("lock", layout.locks()),
@@ -85,9 +89,9 @@ impl Claim {
     }
 
     /// Takes the lock if nobody holds it.
-    pub(crate) fn try_acquire(layout: &Layout, key: &Key) -> Result<Option<Self>> {
+    pub(crate) fn try_acquire(layout: &Layout, salt: &str, key: &Key) -> Result<Option<Self>> {
         let file = open(layout)?;
-        match fcntl(&file, FcntlArg::F_OFD_SETLK(&range(key, Mode::Exclusive))) {
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&range(key.offset(salt), Mode::Exclusive))) {
             Ok(_) => Ok(Some(Self { _file: file })),
             Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => Ok(None),
             Err(errno) => Err(errno).context("lock", layout.locks()),
@@ -108,7 +112,7 @@ fn open(layout: &Layout) -> Result<File> {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the constants are small, and of type int in C")]
-fn range(key: &Key, mode: Mode) -> nix::libc::flock {
+fn range(offset: i64, mode: Mode) -> nix::libc::flock {
     let kind = match mode {
         Mode::Shared => nix::libc::F_RDLCK,
         Mode::Exclusive => nix::libc::F_WRLCK,
@@ -116,7 +120,7 @@ fn range(key: &Key, mode: Mode) -> nix::libc::flock {
     nix::libc::flock {
         l_type: kind as i16,
         l_whence: nix::libc::SEEK_SET as i16,
-        l_start: key.offset(),
+        l_start: offset,
         l_len: 1,
         l_pid: 0,
     }
@@ -131,21 +135,33 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path().to_owned());
         let key = Key::Blob(Digest::sha256_of(b"x"));
-        let held = Claim::acquire(&layout, &key, Mode::Exclusive).unwrap();
-        assert!(Claim::try_acquire(&layout, &key).unwrap().is_none());
-        assert!(Claim::try_acquire(&layout, &Key::Schema).unwrap().is_some());
+        let held = Claim::acquire(&layout, "", &key, Mode::Exclusive).unwrap();
+        assert!(Claim::try_acquire(&layout, "", &key).unwrap().is_none());
+        assert!(Claim::try_acquire(&layout, "", &Key::Schema).unwrap().is_some());
         drop(held);
-        assert!(Claim::try_acquire(&layout, &key).unwrap().is_some());
+        assert!(Claim::try_acquire(&layout, "", &key).unwrap().is_some());
+    }
+
+    #[test]
+    fn kinds_of_keys_never_share_a_byte() {
+        for number in 0..1000_u32 {
+            let digest = Digest::sha256_of(&number.to_le_bytes());
+            let keys =
+                [Key::Layer(digest.clone().into()), Key::Chain(digest.clone().into()), Key::Blob(digest)];
+            assert_eq!(keys.each_ref().map(|key| key.offset("salt") & 7), [4, 5, 6]);
+            assert_ne!(keys[0].offset("salt"), keys[0].offset("another"));
+        }
+        assert!([Key::Schema, Key::Sessions, Key::Sweep, Key::Mounts].iter().all(|key| key.offset("") < 4));
     }
 
     #[test]
     fn publishers_share_the_sweep_lock() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path().to_owned());
-        let one = Claim::acquire(&layout, &Key::Sweep, Mode::Shared).unwrap();
-        let two = Claim::acquire(&layout, &Key::Sweep, Mode::Shared).unwrap();
-        assert!(Claim::try_acquire(&layout, &Key::Sweep).unwrap().is_none());
+        let one = Claim::acquire(&layout, "", &Key::Sweep, Mode::Shared).unwrap();
+        let two = Claim::acquire(&layout, "", &Key::Sweep, Mode::Shared).unwrap();
+        assert!(Claim::try_acquire(&layout, "", &Key::Sweep).unwrap().is_none());
         drop((one, two));
-        assert!(Claim::try_acquire(&layout, &Key::Sweep).unwrap().is_some());
+        assert!(Claim::try_acquire(&layout, "", &Key::Sweep).unwrap().is_some());
     }
 }

@@ -39,6 +39,7 @@ CREATE TABLE meta (
     key TEXT PRIMARY KEY,
     value TEXT NOT NULL
 ) STRICT;
+INSERT INTO meta VALUES ('lock_salt', lower(hex(randomblob(16))));
 
 CREATE TABLE blob (
     digest TEXT PRIMARY KEY,

@@ -43,6 +43,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     life: Life,
     namespace: i64,
+    lock_salt: String,
 }
 
 impl Store {
@@ -58,10 +59,11 @@ impl Store {
                 durable.sync_dir(&directory)?;
             }
         }
+        let lock_salt = database.lock_salt()?;
         let life = Life::of(&root).context("identify the mount of", &root)?;
         let namespace = mount_namespace().context("look at", "/proc/self/ns/mnt")?;
         let clock = surroundings.clock;
-        Ok(Self(Arc::new(Inner { layout, database, durable, clock, life, namespace })))
+        Ok(Self(Arc::new(Inner { layout, database, durable, clock, life, namespace, lock_salt })))
     }
 
     /// Where things are.
@@ -77,16 +79,16 @@ impl Store {
 
     /// Takes a lock between processes and threads, waiting for its holder.
     pub fn claim(&self, key: &Key) -> Result<Claim> {
-        Claim::acquire(&self.0.layout, key, Mode::Exclusive)
+        Claim::acquire(&self.0.layout, &self.0.lock_salt, key, Mode::Exclusive)
     }
 
     /// Takes a lock if nobody holds it.
     pub fn try_claim(&self, key: &Key) -> Result<Option<Claim>> {
-        Claim::try_acquire(&self.0.layout, key)
+        Claim::try_acquire(&self.0.layout, &self.0.lock_salt, key)
     }
 
     pub(crate) fn claim_shared(&self, key: &Key) -> Result<Claim> {
-        Claim::acquire(&self.0.layout, key, Mode::Shared)
+        Claim::acquire(&self.0.layout, &self.0.lock_salt, key, Mode::Shared)
     }
 
     pub(crate) fn database(&self) -> &Database {

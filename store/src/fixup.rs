@@ -50,7 +50,7 @@ impl Store {
         match recorded {
             Ok(()) => Ok(id),
             Err(error) => {
-                self.throw_away(&self.layout().tree(&id))?;
+                self.discard_trees(&[id]);
                 Err(error)
             }
         }

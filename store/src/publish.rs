@@ -2,9 +2,9 @@
 //!
 //! In this order: the blobs' data is synced; they are renamed into place; their directory is
 //! synced; the trees are renamed into place; one transaction records all of it. Whatever fails,
-//! files that have a name but no row are taken away again, here or by the next session.
+//! files that have a name but no row are taken away again, here or by a later recovery.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
@@ -79,19 +79,26 @@ impl Store {
         let published = self.place(publication, &mut placed).and_then(|()| self.record(session, &placed));
         drop(claim);
         match published {
-            Ok(Recorded { new, superfluous }) => {
+            Ok(Recorded { new, mut superfluous }) => {
                 // A tree of an earlier life of the filesystem may still be mounted through another
                 // mount of it; collection takes it away once it is not.
-                let mounted = if superfluous.is_empty() { HashSet::new() } else { self.mounted_trees()? };
-                let unused: Vec<TreeId> =
-                    superfluous.into_iter().filter(|id| !mounted.contains(id)).collect();
-                self.discard_trees(&unused);
+                if !superfluous.is_empty() {
+                    match self.mounted_trees() {
+                        Ok(mounted) => {
+                            superfluous.retain(|id| !mounted.contains(id));
+                            self.discard_trees(&superfluous);
+                        }
+                        Err(error) => {
+                            tracing::warn!(%error, "superfluous trees stay until the next collection");
+                        }
+                    }
+                }
                 Ok(new)
             }
             Err(error) => {
-                // As it was before; if this fails too, the next session does it.
+                // As it was before; if this fails too, the next collection does it.
                 if let Err(second) = self.discard_unrecorded(&placed) {
-                    tracing::warn!(error = %second, "files without a row stay until the next session");
+                    tracing::warn!(error = %second, "files without a row stay until the next collection");
                 }
                 Err(error)
             }
@@ -242,10 +249,10 @@ impl Store {
         Ok(())
     }
 
-    fn discard_trees(&self, ids: &[TreeId]) {
+    pub(crate) fn discard_trees(&self, ids: &[TreeId]) {
         for id in ids {
             if let Err(error) = self.throw_away(&self.layout().tree(id)) {
-                tracing::warn!(%error, tree = %id, "a superfluous tree stays until the next session");
+                tracing::warn!(%error, tree = %id, "a superfluous tree stays until the next collection");
             }
         }
     }
@@ -321,6 +328,6 @@ fn remove_if_there(path: &PathBuf) {
     if let Err(error) = fs::remove_file(path)
         && error.kind() != std::io::ErrorKind::NotFound
     {
-        tracing::warn!(%error, path = %path.display(), "a file without a row stays until the next session");
+        tracing::warn!(%error, path = %path.display(), "a file without a row stays until the next collection");
     }
 }

@@ -9,7 +9,7 @@ use layerstore_store::{
     Disk, Error, LOCAL, NewBlob, Publication, Store, Surroundings, SystemClock, SystemDisk,
 };
 
-use crate::{add_image, audit, audit_rows, blob, collect, digest, manifest, names, open, sql};
+use crate::{add_image, audit, audit_rows, blob, collect, digest, manifest, names, open, sql, tree};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Op {
@@ -255,4 +255,29 @@ fn a_failed_write_ends_an_ingest() {
     drop(session);
     collect(&store, &[]).unwrap();
     audit(dir.path());
+}
+
+#[test]
+fn what_cannot_be_tidied_up_does_not_hide_the_result() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let session = store.session(LOCAL).unwrap();
+    add_image(&store, &session, "localhost/a:1", "a", &["a"]).unwrap();
+
+    // Which trees are mounted cannot be told.
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let db = rusqlite::Connection::open(dir.path().join("layerstore.db")).unwrap();
+    db.execute("INSERT INTO mount VALUES (x'2f', 1, 'sha256:', ?1, NULL, 0, 0)", [boot.trim()]).unwrap();
+    db.execute("INSERT INTO mount_tree VALUES (x'2f', 1, 'not a tree')", []).unwrap();
+    let trees = vec![tree(&session, "a").unwrap()];
+    assert!(store.publish(&session, Publication { trees, ..Publication::default() }).unwrap().is_empty());
+    assert_eq!(names(&dir.path().join("overlay2")).len(), 2, "both are kept");
+
+    // The trash cannot be used.
+    let unused = tree(&session, "unused").unwrap();
+    std::fs::remove_dir(dir.path().join("trash")).unwrap();
+    std::fs::write(dir.path().join("trash"), "").unwrap();
+    let chain = digest("no such chain").into();
+    let error = store.publish_fixup(&session, &chain, unused.directory, unused.usage).unwrap_err();
+    assert!(matches!(error, Error::NotFound { .. }), "{error}");
 }

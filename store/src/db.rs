@@ -6,6 +6,7 @@
 //! SQLite: POSIX locks of a process vanish at *any* close of the file.
 
 use std::cell::Cell;
+use std::fs::File;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -83,7 +84,7 @@ impl Database {
         };
         if found != known {
             let _claim = Claim::acquire(layout, "", &Key::Schema, Mode::Exclusive)?;
-            migrate(&mut connection, layout, known)?;
+            migrate(&mut connection, layout, &durable, known)?;
         }
         check_identity(&connection, &path)?;
         connection
@@ -164,7 +165,7 @@ fn version(connection: &Connection) -> Result<i64> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0)).db("read the format version")
 }
 
-fn migrate(connection: &mut Connection, layout: &Layout, known: i64) -> Result<()> {
+fn migrate(connection: &mut Connection, layout: &Layout, durable: &Durable, known: i64) -> Result<()> {
     let found = version(connection)?;
     if found != 0 {
         check_identity(connection, &layout.database())?;
@@ -181,6 +182,8 @@ fn migrate(connection: &mut Connection, layout: &Layout, known: i64) -> Result<(
         }
         connection.pragma_update(None, "journal_mode", "WAL").db("switch to WAL mode")?;
     }
+    // Before the version tells that there is a store: who is killed up to here leaves it to the next.
+    sync_names(layout, durable)?;
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Exclusive).db("begin a migration")?;
     let done = usize::try_from(found).unwrap_or(0);
@@ -190,6 +193,18 @@ fn migrate(connection: &mut Connection, layout: &Layout, known: i64) -> Result<(
     transaction.pragma_update(None, "application_id", APPLICATION_ID).db("mark the database")?;
     transaction.pragma_update(None, "user_version", known).db("set the format version")?;
     transaction.commit().db("commit a migration")
+}
+
+/// Makes durable the names of the database, of the root, and of the directories below it.
+fn sync_names(layout: &Layout, durable: &Durable) -> Result<()> {
+    for directory in [layout.root().join("blobs"), layout.root().to_owned()] {
+        durable.sync_dir(&directory)?;
+    }
+    match layout.root().parent() {
+        // Who may not read it cannot sync it either.
+        Some(parent) if File::open(parent).is_ok() => durable.sync_dir(parent),
+        _ => Ok(()),
+    }
 }
 
 fn check_identity(connection: &Connection, path: &Path) -> Result<()> {

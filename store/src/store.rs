@@ -52,13 +52,8 @@ impl Store {
         let root = create_root(root)?;
         let layout = Layout::new(root.clone());
         let durable = Durable::new(surroundings.disk, root.clone())?;
-        let created = create_directories(&layout)?;
+        create_directories(&layout)?;
         let database = Database::open(&layout, durable.clone())?;
-        if created {
-            for directory in [layout.root().join("blobs"), root.clone()] {
-                durable.sync_dir(&directory)?;
-            }
-        }
         let lock_salt = database.lock_salt()?;
         let life = Life::of(&root).context("identify the mount of", &root)?;
         let namespace = mount_namespace().context("look at", "/proc/self/ns/mnt")?;
@@ -123,9 +118,8 @@ fn create_root(root: &Path) -> Result<PathBuf> {
     root.canonicalize().context("resolve", root)
 }
 
-/// Creates what is missing; tells whether anything was.
-fn create_directories(layout: &Layout) -> Result<bool> {
-    let mut created = false;
+/// Creates what is missing.
+fn create_directories(layout: &Layout) -> Result<()> {
     let [empty0, empty1] = layout.empty();
     for (path, mode) in [
         (layout.root().join("blobs"), 0o700),
@@ -140,10 +134,10 @@ fn create_directories(layout: &Layout) -> Result<bool> {
         (empty1, 0o755),
     ] {
         match fs::DirBuilder::new().mode(mode).create(&path) {
-            Ok(()) => created = true,
+            Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error).context("create", &path),
         }
     }
-    Ok(created)
+    Ok(())
 }

@@ -240,9 +240,9 @@ fn trees_count_as_durable_only_after_the_filesystem_was_synced() {
 #[test]
 fn a_failed_write_ends_an_ingest() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = FaultyDisk::new(dir.path(), Fault::Fail(2));
+    let disk = FaultyDisk::new(dir.path(), Fault::Fail(3));
     let store = Store::open(dir.path(), disk.surroundings()).unwrap();
-    assert_eq!(disk.done(), [Op::SyncDir, Op::SyncDir]);
+    assert_eq!(disk.done(), [Op::SyncDir; 3]);
     let session = store.session(LOCAL).unwrap();
     let mut ingest = session.ingest(layerstore_oci::Algorithm::Sha256).unwrap();
     let error = ingest.write(b"does not fit").unwrap_err();
@@ -280,4 +280,20 @@ fn what_cannot_be_tidied_up_does_not_hide_the_result() {
     let chain = digest("no such chain").into();
     let error = store.publish_fixup(&session, &chain, unused.directory, unused.usage).unwrap_err();
     assert!(matches!(error, Error::NotFound { .. }), "{error}");
+}
+
+#[test]
+fn who_creates_a_store_makes_its_names_durable_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("store");
+    let syncs = |fault| {
+        let disk = FaultyDisk::new(&root, fault);
+        let opened = Store::open(&root, disk.surroundings());
+        (opened.is_ok(), disk.done())
+    };
+    assert_eq!(syncs(Fault::Fail(0)), (false, vec![Op::SyncDir]));
+    assert_eq!(syncs(Fault::Fail(2)), (false, vec![Op::SyncDir; 3]), "blobs, root and its parent");
+    assert_eq!(syncs(Fault::None), (true, vec![Op::SyncDir; 3]), "again");
+    assert_eq!(syncs(Fault::None), (true, vec![]));
+    audit(&root);
 }

@@ -19,9 +19,9 @@
 //! A blob with a row is complete and durable: its data, then its name, then its row were synced in
 //! this order. A tree with a row is complete and verified, but only durable once `synced`; until
 //! then it is trusted as long as the boot and the mount are those it was written under, and rebuilt
-//! from its blob otherwise. A file without a row is debris of a killed session, seen and discarded
-//! by the next one. Deleting goes the other way round: the row's removal is durable before a file
-//! is touched.
+//! from its blob otherwise. A file without a row is debris of a killed command: that of a
+//! session goes with the next one, all of it with the next collection. Deleting goes the other way
+//! round: the row's removal is durable before a file is touched.
 
 mod blob;
 mod clock;

@@ -1,7 +1,9 @@
 //! Several processes on one store.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
+use layerstore_testkit::docker::Archive;
 use layerstore_testkit::image::{Image, Layout};
 use layerstore_testkit::layer::LayerBuilder;
 use layerstore_testkit::require;
@@ -66,4 +68,45 @@ fn privileged_readers_see_whole_images_while_a_load_runs() {
             }
         }
     });
+}
+
+/// Whoever removes an image takes nothing that a load has just found and counts on.
+#[test]
+fn privileged_an_image_is_loaded_in_two_forms_and_removed_all_the_time() {
+    let Some(store) = Sandbox::new() else { return };
+    let name = "localhost/a:1";
+    let layers = (0..4).map(|l| {
+        (0..20).fold(LayerBuilder::gzip(), |b, f| b.file(format!("f{l}-{f}"), "text ".repeat(100))).finish()
+    });
+    let image = Image::new(layers);
+    let docker = store.write("docker.tar", &Archive::new().image(&[name], &image).legacy());
+    let oci = store.write("oci.tar", &Layout::of(name, &image).archive());
+    let end = Instant::now() + Duration::from_secs(5);
+    std::thread::scope(|scope| {
+        for input in [&docker, &oci] {
+            let store = &store;
+            scope.spawn(move || {
+                while Instant::now() < end {
+                    store.load(input);
+                }
+            });
+        }
+        scope.spawn(|| {
+            while Instant::now() < end {
+                let run = store.run(["rmi", name]);
+                if run.code != 0 {
+                    assert!(run.failure(3).contains("no such image"));
+                }
+            }
+        });
+    });
+    for input in [&docker, &oci] {
+        store.load(input);
+        assert_eq!(Snapshot::of(store.mount(name)).entries.len(), 4 * 20 + 1);
+        store.umount(&store.dir().join("mounted/localhost_a_1"));
+        store.ok(["rmi", name]);
+    }
+    store.ok(["gc"]);
+    store.assert_no_leftovers();
+    assert!(store.names("overlay2").is_empty());
 }

@@ -41,20 +41,24 @@ impl Layerstore {
     }
 
     /// Unmounts `target`: a directory where an image is mounted, or an image, which is then unmounted
-    /// everywhere. Returns the directories.
+    /// everywhere in this mount namespace. Returns the directories.
     pub fn unmount(&self, target: &OsStr) -> Result<Vec<PathBuf>> {
         let mounts = self.store.live_mounts()?;
-        let path = Path::new(target).canonicalize().ok();
-        let at_path: Vec<&MountRow> =
-            mounts.iter().filter(|row| Some(&row.target) == path.as_ref()).collect();
+        // A directory of another mount namespace need not exist in this one.
+        let path = Path::new(target).canonicalize().unwrap_or_else(|_| target.into());
+        let at_path: Vec<&MountRow> = mounts.iter().filter(|row| row.target == path).collect();
         let name = target.to_string_lossy();
-        let rows = if at_path.is_empty() && !name.starts_with(['/', '.']) {
-            let found = self.find(&name)?;
-            let manifest = found.image.map(|image| image.manifest);
-            mounts.iter().filter(|row| Some(&row.manifest) == manifest.as_ref()).collect()
+        let mut rows = if at_path.is_empty() && !name.starts_with(['/', '.']) {
+            // By its ID: the name may lead to another manifest of the image by now.
+            let id = self.find(&name)?.image.map(|image| image.config);
+            mounts.iter().filter(|row| id.is_some() && row.config == id).collect()
         } else {
             at_path
         };
+        // If there are only mounts elsewhere, unmounting fails and tells where.
+        if rows.iter().any(|row| self.store.is_here(row)) {
+            rows.retain(|row| self.store.is_here(row));
+        }
         if rows.is_empty() {
             return Err(Error::NotMounted { name: name.into_owned() });
         }
@@ -180,4 +184,51 @@ pub(crate) fn unpackable<'a>(name: &str, found: &'a Found) -> Result<&'a ImageIn
         name: name.to_owned(),
         reason: "it is an artifact, not an image with layers".to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use layerstore_oci::{Algorithm, Digest};
+    use layerstore_store::{NewBlob, Publication};
+
+    use super::*;
+
+    /// As after loading an image from a docker-archive, mounting it, and loading it as an OCI layout.
+    #[test]
+    fn privileged_an_image_is_unmounted_by_its_id() {
+        if !rustix::process::geteuid().is_root() {
+            let skipped = std::env::var("LAYERSTORE_TEST_SKIP").unwrap_or_default();
+            assert!(skipped.split(',').any(|kind| kind.trim() == "privileged"), "this test needs root");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let layerstore = Layerstore::open(dir.path()).unwrap();
+        let store = &layerstore.store;
+        let session = store.session(LOCAL).unwrap();
+        let manifests = ["docker", "oci"].map(|text| {
+            let mut ingest = session.ingest(Algorithm::Sha256).unwrap();
+            ingest.write(text.as_bytes()).unwrap();
+            let received = ingest.finish(None).unwrap();
+            let blobs = vec![NewBlob { received, media_type: None, diff_id: None }];
+            store.publish(&session, Publication { blobs, ..Publication::default() }).unwrap();
+            Digest::sha256_of(text.as_bytes())
+        });
+        let image = |manifest: &Digest| NewImage {
+            manifest: manifest.clone(),
+            config: Digest::sha256_of(b"config"),
+            platform: "linux/amd64".to_owned(),
+            created: None,
+            labels: Vec::new(),
+            layers: Vec::new(),
+        };
+        let [docker, oci] = &manifests;
+        let images = vec![image(docker), image(oci)];
+        let references = vec![("localhost/a:1".to_owned(), oci.clone())];
+        let commit = ImageCommit { images, references, ..ImageCommit::default() };
+        store.commit_images(&session, &commit).unwrap();
+        let target = store.mount_image(docker, &[], None, MountApi::Newest).unwrap();
+        assert!(matches!(layerstore.remove("localhost/a:1", false), Err(Error::Mounted { .. })));
+        assert_eq!(layerstore.unmount(OsStr::new("localhost/a:1")).unwrap(), [target]);
+        layerstore.remove("localhost/a:1", false).unwrap();
+    }
 }

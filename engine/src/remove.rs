@@ -93,7 +93,8 @@ impl Layerstore {
 
     fn refuse_if_mounted(&self, name: &str, found: &Found) -> Result<()> {
         let Some(image) = &found.image else { return Ok(()) };
-        match self.store.live_mounts()?.into_iter().find(|mount| mount.manifest == image.manifest) {
+        let mut mounts = self.store.live_mounts()?.into_iter();
+        match mounts.find(|mount| mount.config.as_ref() == Some(&image.config)) {
             Some(mount) => Err(Error::Mounted { name: name.to_owned(), target: mount.target }),
             None => Ok(()),
         }

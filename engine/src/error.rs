@@ -88,6 +88,28 @@ pub enum Error {
         /// As given.
         name: String,
     },
+    /// A name with the digest of something else.
+    #[error("`{name}` names another digest than that of its image, {actual}")]
+    WrongDigest {
+        /// As given.
+        name: String,
+        /// The image's manifest or index.
+        actual: Digest,
+    },
+    /// A name to give that has a digest in it.
+    #[error("`{name}` cannot be given as a name: a digest is not chosen, it follows from the content")]
+    DigestAsTag {
+        /// As given.
+        name: String,
+    },
+    /// A directory that belongs to the store.
+    #[error("{} cannot be a mount point: it is part of the store at {}, or around it", target.display(), root.display())]
+    MountOverStore {
+        /// The directory.
+        target: PathBuf,
+        /// The store's root.
+        root: PathBuf,
+    },
     /// A platform that is none.
     #[error(transparent)]
     Platform(#[from] PlatformError),
@@ -187,6 +209,12 @@ impl Error {
         match self {
             Self::Store(error) => error.kind(),
             Self::Archive(error) => error.kind(),
+            // The end of the input, or what a decompressor does not understand.
+            Self::Read { source, .. }
+                if matches!(source.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData) =>
+            {
+                ErrorKind::Corrupt
+            }
             Self::File { source, .. } | Self::Read { source, .. } => ErrorKind::of_io(source),
             Self::Unpack { source, .. } => source.kind(),
             Self::Document { source, .. } => source.kind(),
@@ -199,7 +227,10 @@ impl Error {
             | Self::NoImage { .. }
             | Self::NoPath { .. }
             | Self::NotMounted { .. } => ErrorKind::NotFound,
-            Self::ReservedName { .. }
+            Self::WrongDigest { .. } => ErrorKind::Corrupt,
+            Self::DigestAsTag { .. }
+            | Self::MountOverStore { .. }
+            | Self::ReservedName { .. }
             | Self::TooManyDocuments { .. }
             | Self::TooDeep { .. }
             | Self::Ambiguous { .. }

@@ -34,10 +34,21 @@ impl Layerstore {
     pub fn mount(&self, name: &str, directory: Option<&Path>, listener: &Listener<'_>) -> Result<PathBuf> {
         self.store.forget_stale_mounts()?;
         self.store.settle()?;
+        self.refuse_over_store(directory)?;
         let found = self.find(name)?;
         let image = unpackable(name, &found)?;
         let trees = self.unpacked(image, listener)?;
         Ok(self.store.mount_image(&image.manifest, &trees, directory, MountApi::Newest)?)
+    }
+
+    fn refuse_over_store(&self, directory: Option<&Path>) -> Result<()> {
+        let root = self.store.layout().root();
+        match directory.and_then(|directory| directory.canonicalize().ok()) {
+            Some(target) if target.starts_with(root) || root.starts_with(&target) => {
+                Err(Error::MountOverStore { target, root: root.to_owned() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Unmounts `target`: a directory where an image is mounted, or an image, which is then unmounted

@@ -35,6 +35,13 @@ impl Layerstore {
     /// Finds an image by name, by name and digest, by ID, or by a prefix of an ID.
     pub(crate) fn find(&self, name: &str) -> Result<Found> {
         let rows = self.store.images(LOCAL)?;
+        // Whatever names there are, this is an ID.
+        if let Ok(digest) = name.parse::<Digest>() {
+            let row = by_id(&rows, &digest.to_string())?;
+            return row
+                .map(|row| found(&rows, row, false))
+                .ok_or_else(|| Error::NoImage { name: name.to_owned() });
+        }
         let reference: Result<Reference, _> = name.parse();
         if let Ok(reference) = &reference
             && let Some(row) = by_reference(&rows, reference)
@@ -55,6 +62,14 @@ impl Layerstore {
 pub(crate) fn named(name: &str) -> Option<Reference> {
     // `sha256:…` would pass for the repository `sha256`; stored references begin with their domain.
     if name.parse::<Digest>().is_ok() { None } else { name.parse().ok() }
+}
+
+/// Refuses names that would be taken for an image ID, as Docker does.
+pub(crate) fn refuse_reserved(name: &Reference) -> Result<()> {
+    if name.domain() == "docker.io" && ["library/sha256", "library/sha512"].contains(&name.path()) {
+        return Err(Error::ReservedName { name: name.familiar() });
+    }
+    Ok(())
 }
 
 fn by_reference<'a>(rows: &'a [ImageRow], reference: &Reference) -> Option<&'a ImageRow> {

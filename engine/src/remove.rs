@@ -8,7 +8,7 @@ use layerstore_store::{LOCAL, Node, Object};
 
 use crate::Layerstore;
 use crate::error::{Error, Result};
-use crate::names::{Found, named};
+use crate::names::{Found, named, refuse_reserved};
 
 /// What removing an image did, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,9 +46,9 @@ impl Layerstore {
     /// name if it has no other.
     pub fn tag(&self, source: &str, target: &Reference) -> Result<()> {
         let found = self.find(source)?;
-        // `sha256:…` must stay an image ID, as in Docker.
-        if target.domain() == "docker.io" && ["library/sha256", "library/sha512"].contains(&target.path()) {
-            return Err(Error::ReservedName { name: target.familiar() });
+        refuse_reserved(target)?;
+        if target.digest().is_some() {
+            return Err(Error::DigestAsTag { name: target.familiar() });
         }
         self.store.set_reference(LOCAL, &target.to_string(), &found.target)?;
         Ok(())

@@ -25,6 +25,9 @@ pub(super) fn run(context: &Context, args: &Load) -> Result<(), Failure> {
     for note in report.images.iter().flat_map(|image| &image.notes) {
         progress.note(note);
     }
+    if report.images.is_empty() {
+        progress.note("the archive holds no images");
+    }
     // The bars go before anything else is printed.
     drop(progress);
     print(loaded(&report))

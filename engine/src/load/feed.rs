@@ -113,6 +113,10 @@ impl Feed<'_, '_> {
                 actual: actual.clone(),
             });
         }
+        if let Some(expected) = layer.size.filter(|size| *size != blob.size) {
+            let (digest, actual) = (digest.clone(), blob.size);
+            return Err(layerstore_store::Error::SizeMismatch { digest, expected, actual }.into());
+        }
         if task.unpack && (tree.is_none() || blob.diff_id.is_none()) {
             return Ok(false);
         }

@@ -130,6 +130,9 @@ impl Layerstore {
     }
 }
 
+/// Most documents that are published in one step.
+const MAX_DOCUMENTS_AT_ONCE: usize = 128;
+
 /// One load under way.
 struct Loader<'a> {
     engine: &'a Layerstore,
@@ -304,6 +307,10 @@ impl Loader<'_> {
         for (document, presence) in plan.documents.iter().zip(present) {
             if presence.blob.is_some() {
                 continue;
+            }
+            // Each is an open file until it is published.
+            if publication.blobs.len() == MAX_DOCUMENTS_AT_ONCE {
+                new.extend(store.publish(&self.session, std::mem::take(&mut publication))?);
             }
             let mut ingest = self.session.ingest(document.digest.algorithm())?;
             ingest.write(&document.bytes)?;

@@ -14,6 +14,7 @@ use layerstore_store::{Edge, EdgeKind, Store};
 use super::contents::Contents;
 use crate::error::{Error, Result};
 use crate::images::seconds;
+use crate::names::refuse_reserved;
 
 /// A layer, or another blob that an image names.
 #[derive(Debug, Clone)]
@@ -133,7 +134,7 @@ const MAX_DOCUMENTS_BYTES: u64 = 64 << 20;
 impl Planner<'_> {
     pub(crate) fn add(&mut self, number: usize, image: &ArchivedImage) -> Result<()> {
         let names = if image.names.is_empty() { &image.tags } else { &image.names };
-        let names = names.iter().map(|name| Ok(name.parse()?)).collect::<Result<Vec<Reference>>>()?;
+        let names = names.iter().map(|name| parse_name(name)).collect::<Result<Vec<Reference>>>()?;
         match &image.content {
             Content::Oci(descriptor) => self.add_oci(descriptor, names),
             Content::Docker(docker) => self.add_docker(number, docker, names),
@@ -212,6 +213,13 @@ impl Planner<'_> {
         self.collect(descriptor, 0, &mut HashSet::new(), &mut leaves)?;
         let is_index = leaves.first().is_none_or(|leaf| leaf.digest != descriptor.digest);
         let chosen = self.choose(&leaves, is_index)?;
+        // A digest in a name is a promise.
+        let digests = || leaves.iter().map(|leaf| &leaf.digest).chain([&descriptor.digest]);
+        for name in &names {
+            if name.digest().is_some_and(|digest| digests().all(|present| present != digest)) {
+                return Err(Error::WrongDigest { name: name.familiar(), actual: descriptor.digest.clone() });
+            }
+        }
         let mut notes = Vec::new();
         let mut id = descriptor.digest.clone();
         for (number, leaf) in leaves.into_iter().enumerate() {
@@ -220,7 +228,12 @@ impl Planner<'_> {
                 id = config.clone();
             }
             if is_chosen || self.platform.is_none() {
-                self.add_leaf(leaf, is_chosen && self.unpack, &mut notes)?;
+                let mut all = Vec::new();
+                self.add_leaf(leaf, is_chosen && self.unpack, &mut all)?;
+                // Of the other platforms, and of attestations, nobody asked.
+                if is_chosen {
+                    notes = all;
+                }
             }
         }
         let target = Some(descriptor.digest.clone());
@@ -284,10 +297,11 @@ impl Planner<'_> {
             }
             Document::Manifest(manifest) => {
                 let config = self.config(&manifest)?;
-                let platform = config
-                    .as_ref()
-                    .and_then(|(_, summary)| summary.runs_on.clone())
-                    .or_else(|| descriptor.platform.clone());
+                // The index may say more than the config: the variant, mostly.
+                let platform = descriptor
+                    .platform
+                    .clone()
+                    .or_else(|| config.as_ref().and_then(|(_, summary)| summary.runs_on.clone()));
                 leaves.push(Leaf { digest: parent, manifest, config, platform });
             }
         }
@@ -440,6 +454,12 @@ impl Planner<'_> {
             None => return Ok(None),
         };
         self.count(bytes.len())?;
+        if bytes.len() as u64 != descriptor.size {
+            let (digest, actual) = (descriptor.digest.clone(), bytes.len() as u64);
+            return Err(
+                layerstore_store::Error::SizeMismatch { digest, expected: descriptor.size, actual }.into()
+            );
+        }
         let mut hasher = Hasher::new(descriptor.digest.algorithm());
         hasher.update(&bytes);
         let actual = hasher.finish();
@@ -456,4 +476,10 @@ fn check_platform(wanted: &Platform, present: Option<&Platform>) -> Result<()> {
         return Ok(());
     }
     Err(Error::NoPlatform { wanted: wanted.clone().into(), present: present.into_iter().cloned().collect() })
+}
+
+fn parse_name(name: &str) -> Result<Reference> {
+    let reference: Reference = name.parse()?;
+    refuse_reserved(&reference)?;
+    Ok(reference)
 }

@@ -123,6 +123,8 @@ struct Leaf {
     digest: Digest,
     manifest: Manifest,
     config: Option<(Digest, Rc<Summary>)>,
+    /// The manifest and the config, kept if the platform is.
+    documents: Vec<StoredDocument>,
     platform: Option<Platform>,
 }
 
@@ -284,9 +286,10 @@ impl Planner<'_> {
             source,
         })?;
         let parent = descriptor.digest.clone();
-        self.keep_document(parent.clone(), document.media_type(), bytes);
+        let media_type = document.media_type().to_owned();
         match document {
             Document::Index(index) => {
+                self.keep_document(parent.clone(), &media_type, bytes);
                 for child in &index.manifests {
                     self.edge(&parent, &child.digest, EdgeKind::Manifest);
                     // Archives may hold only some of the platforms.
@@ -296,20 +299,25 @@ impl Planner<'_> {
                 }
             }
             Document::Manifest(manifest) => {
-                let config = self.config(&manifest)?;
+                let mut documents = vec![StoredDocument { digest: parent.clone(), media_type, bytes }];
+                let config = self.config(&manifest, &mut documents)?;
                 // The index may say more than the config: the variant, mostly.
                 let platform = descriptor
                     .platform
                     .clone()
                     .or_else(|| config.as_ref().and_then(|(_, summary)| summary.runs_on.clone()));
-                leaves.push(Leaf { digest: parent, manifest, config, platform });
+                leaves.push(Leaf { digest: parent, manifest, config, documents, platform });
             }
         }
         Ok(())
     }
 
     /// The config of an image; `None` for a manifest that is none.
-    fn config(&mut self, manifest: &Manifest) -> Result<Option<(Digest, Rc<Summary>)>> {
+    fn config(
+        &mut self,
+        manifest: &Manifest,
+        documents: &mut Vec<StoredDocument>,
+    ) -> Result<Option<(Digest, Rc<Summary>)>> {
         if !media_type::is_config(&manifest.config.media_type) {
             return Ok(None);
         }
@@ -321,7 +329,8 @@ impl Planner<'_> {
             .and_then(|config| config.check_layers(manifest).map(|()| config))
             .map_err(|source| Error::Document { what: "image config", digest: digest.to_string(), source })?;
         let summary = Rc::new(Summary::new(config, bytes.len()));
-        self.keep_document(digest.clone(), &manifest.config.media_type, bytes);
+        let media_type = manifest.config.media_type.clone();
+        documents.push(StoredDocument { digest: digest.clone(), media_type, bytes });
         Ok(Some((digest, summary)))
     }
 
@@ -349,7 +358,10 @@ impl Planner<'_> {
     }
 
     fn add_leaf(&mut self, leaf: Leaf, unpack: bool, notes: &mut Vec<String>) -> Result<()> {
-        let Leaf { digest, manifest, config, .. } = leaf;
+        let Leaf { digest, manifest, config, documents, .. } = leaf;
+        for StoredDocument { digest, media_type, bytes } in documents {
+            self.keep_document(digest, &media_type, bytes);
+        }
         self.edge(&digest, &manifest.config.digest, EdgeKind::Config);
         if let Some(subject) = &manifest.subject {
             self.edge(&digest, &subject.digest, EdgeKind::Subject);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -13,15 +14,31 @@ use layerstore_testkit::sandbox::Sandbox;
 use layerstore_testkit::tree::Snapshot;
 use layerstore_testkit::{digest, hex_of, require};
 
+/// How a load gets its input.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum From {
+    File,
+    Pipe,
+}
+
 /// Starts a load and kills it after `delay`. Returns whether it was still running.
-fn load_and_kill(store: &Sandbox, input: &Path, delay: Duration) -> bool {
-    let mut command = store.command(["load", "-q", "-i"]);
-    let mut child = command.arg(input).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    std::thread::sleep(delay);
-    let running = child.try_wait().unwrap().is_none();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    running
+fn load_and_kill(store: &Sandbox, input: &Path, from: From, delay: Duration) -> bool {
+    let mut command = store.command(["load", "-q"]);
+    match from {
+        From::File => command.arg("-i").arg(input),
+        From::Pipe => command.stdin(Stdio::piped()),
+    };
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let pipe = child.stdin.take();
+    std::thread::scope(|scope| {
+        // Ends early when nobody reads any more.
+        scope.spawn(|| pipe.map(|mut pipe| io::copy(&mut fs::File::open(input).unwrap(), &mut pipe)));
+        std::thread::sleep(delay);
+        let running = child.try_wait().unwrap().is_none();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        running
+    })
 }
 
 /// What the database names is on disk and whole; an image that is listed is complete.
@@ -44,7 +61,7 @@ fn assert_nothing_half_done(store: &Sandbox, image: &str, expected: &Snapshot) {
 
 /// Kills loads of `input` at `points` moments spread over the time that a load takes. Each kill meets what
 /// the ones before have left, until a load gets through and the store is begun anew.
-fn kill_loads(input: &Path, image: &str, points: u32) {
+fn kill_loads(input: &Path, from: From, image: &str, points: u32) {
     let Some(whole) = Sandbox::new() else { return };
     let start = Instant::now();
     whole.load(input);
@@ -54,7 +71,7 @@ fn kill_loads(input: &Path, image: &str, points: u32) {
     let mut killed = 0;
     let mut store = Sandbox::new().unwrap();
     for point in 0..points {
-        killed += u32::from(load_and_kill(&store, input, time * point / points));
+        killed += u32::from(load_and_kill(&store, input, from, time * point / points));
         assert_nothing_half_done(&store, image, &expected);
         // Every few kills a load gets through, over the debris of all of them.
         if point % 4 == 3 {
@@ -75,23 +92,25 @@ fn kill_loads(input: &Path, image: &str, points: u32) {
 fn privileged_a_killed_load_of_many_layers() {
     let Some(dir) = require::root().then(|| tempfile::tempdir().unwrap()) else { return };
     let layers = (0..40).map(|l| {
-        (0..200)
+        (0..50)
             .fold(LayerBuilder::gzip(), |b, f| b.file(format!("f{l}-{f}"), "text ".repeat(l * 20)))
             .finish()
     });
     let image = Image::new(layers);
     let oci = dir.path().join("oci.tar");
     fs::write(&oci, Layout::of("localhost/many:1", &image).archive()).unwrap();
-    kill_loads(&oci, "localhost/many:1", 48);
+    kill_loads(&oci, From::File, "localhost/many:1", 24);
+    kill_loads(&oci, From::Pipe, "localhost/many:1", 8);
     let docker = dir.path().join("docker.tar");
     fs::write(&docker, Archive::new().image(&["localhost/many:1"], &image).legacy()).unwrap();
-    kill_loads(&docker, "localhost/many:1", 24);
+    kill_loads(&docker, From::File, "localhost/many:1", 12);
+    kill_loads(&docker, From::Pipe, "localhost/many:1", 8);
 }
 
 #[test]
 fn privileged_a_killed_load_of_a_real_image() {
     let (true, Some(images)) = (require::root(), require::images()) else { return };
-    kill_loads(&images.join("app.oci.tar"), "localhost/app:1", 40);
+    kill_loads(&images.join("app.oci.tar"), From::File, "localhost/app:1", 40);
 }
 
 /// A kill while several processes load: the others finish as if nothing had happened.

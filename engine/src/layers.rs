@@ -390,17 +390,23 @@ impl Shared<'_> {
             Ok(done) => done,
             Err(error) => match blob {
                 // Whatever it is, it is no layer; if an image says it is one, this comes up again.
+                // The layer may be as it should be, and the disk not.
+                Blob::Stored(digest, _) => return Err(self.damaged_or(digest, error)?),
                 Blob::Received(received) if work == Work::Try => {
                     return Ok(Some(kept(layer, received, claims, slot)));
                 }
-                _ => return Err(error),
+                Blob::Received(_) => return Err(error),
             },
         };
         if let Some(expected) = layer.diff_id.as_ref().filter(|expected| **expected != stream.diff_id) {
-            return Err(Error::DiffIdMismatch {
+            let error = Error::DiffIdMismatch {
                 layer: layer.name.to_string(),
                 expected: expected.clone(),
                 actual: stream.diff_id,
+            };
+            return Err(match blob {
+                Blob::Stored(digest, _) => self.damaged_or(digest, error)?,
+                Blob::Received(_) => error,
             });
         }
         self.report_losses(&layer, unpacked.as_ref());
@@ -434,6 +440,15 @@ impl Shared<'_> {
             claims,
             slot,
         }))
+    }
+
+    /// The error of a layer that came from a stored blob: if that is damaged, this is the cause.
+    fn damaged_or(&self, digest: Digest, error: Error) -> Result<Error> {
+        if !self.store.discard_if_damaged(&digest)? {
+            return Ok(error);
+        }
+        let reason = "it has been removed, load or pull the image again".to_owned();
+        Ok(layerstore_store::Error::DamagedBlob { digest, reason }.into())
     }
 
     fn report_losses(&self, layer: &Layer, unpacked: Option<&layerstore_unpack::Unpacked>) {

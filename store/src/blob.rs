@@ -7,6 +7,7 @@ use layerstore_oci::{DiffId, Digest, Hasher};
 use rusqlite::{Connection, OptionalExtension as _};
 
 use crate::error::{DbContext as _, Error, IoContext as _, Result};
+use crate::lock::Key;
 use crate::store::Store;
 
 /// What the database says of a blob.
@@ -54,6 +55,27 @@ impl Store {
     /// The length of a blob's file, if it is there.
     pub(crate) fn blob_file_size(&self, digest: &Digest) -> Option<u64> {
         self.layout().blob(digest).metadata().ok().map(|metadata| metadata.len())
+    }
+
+    /// Reads a blob to its end, and throws its file away if it is not what its name says, so that the next
+    /// command which brings the blob puts it back. Tells whether it was damaged.
+    pub fn discard_if_damaged(&self, digest: &Digest) -> Result<bool> {
+        let path = self.layout().blob(digest);
+        let mut file = self.open_blob(digest)?;
+        let mut hasher = Hasher::new(digest.algorithm());
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            match file.read(&mut buffer).context("read", &path)? {
+                0 => break,
+                count => hasher.update(&buffer[..count]),
+            }
+        }
+        if hasher.finish() == *digest {
+            return Ok(false);
+        }
+        let _claim = self.claim(&Key::Sweep)?;
+        self.throw_away(&path)?;
+        Ok(true)
     }
 
     /// The whole of a small blob, verified. One that is longer than `limit` bytes is refused.

@@ -4,7 +4,7 @@ use layerstore_testkit::docker::Archive;
 use layerstore_testkit::image::{Image, Layout, host_architecture};
 use layerstore_testkit::layer::{Compression, LayerBuilder};
 use layerstore_testkit::reference;
-use layerstore_testkit::sandbox::Sandbox;
+use layerstore_testkit::sandbox::{Run, Sandbox};
 use layerstore_testkit::tree::Snapshot;
 
 use crate::{small_layer, varied_image};
@@ -13,6 +13,28 @@ use crate::{small_layer, varied_image};
 fn plain_image(compression: Compression) -> Image {
     let layer = |name: &str| LayerBuilder::new(compression).file(name, name).finish();
     Image::new([layer("a"), layer("b")])
+}
+
+/// Loads `archive` with `options` from a file and, into a store of its own, from standard input. Both say the
+/// same and leave nothing that a collection would take.
+#[track_caller]
+fn load_with(store: &Sandbox, options: &[&str], archive: &[u8]) -> Run {
+    let path = store.write("archive.tar", archive);
+    let load = [&["load"], options].concat();
+    let run = store.run([&load[..], &["-i", path.to_str().unwrap()]].concat()).success();
+    store.assert_nothing_to_collect();
+
+    let other = Sandbox::new().unwrap();
+    let piped = other.run_with(load, archive).success();
+    other.assert_nothing_to_collect();
+    other.assert_no_leftovers();
+    assert_eq!(piped.loaded(), run.loaded());
+    run
+}
+
+#[track_caller]
+fn load(store: &Sandbox, archive: &[u8]) -> Run {
+    load_with(store, &[], archive)
 }
 
 fn assert_holds(store: &Sandbox, name: &str, files: &[&str]) {
@@ -34,6 +56,7 @@ fn privileged_every_kind_of_entry_is_exact() {
     std::fs::create_dir(&out).unwrap();
     assert!(reference::unpack(&dir, &out));
     store.load(&dir);
+    store.assert_nothing_to_collect();
     Snapshot::of(&out).assert_same(&Snapshot::of(store.mount("localhost/varied:1")));
 }
 
@@ -45,7 +68,7 @@ fn privileged_docker_archives_old_and_new() {
     let (one, two) = (Image::new([base.clone(), top("one")]), Image::new([base, top("two")]));
     let archive = Archive::new().image(&["localhost/one:1", "localhost/uno:1"], &one).image(&[], &two);
     for bytes in [archive.legacy(), archive.modern()] {
-        let run = store.load_bytes(&bytes);
+        let run = load(&store, &bytes);
         let mut loaded = run.loaded();
         loaded.sort_unstable();
         assert_eq!(loaded, ["localhost/one:1", "localhost/uno:1", &two.id()]);
@@ -64,7 +87,7 @@ fn privileged_layers_of_every_compression() {
     let Some(store) = Sandbox::new() else { return };
     for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
         let name = format!("localhost/{compression:?}:1").to_lowercase();
-        store.load_bytes(&Layout::of(&name, &plain_image(compression)).archive());
+        load(&store, &Layout::of(&name, &plain_image(compression)).archive());
         assert_holds(&store, &name, &["a", "b"]);
     }
     assert_eq!(store.names("overlay2").len(), 2, "a layer is known by its content, not by its compression");
@@ -74,7 +97,7 @@ fn privileged_layers_of_every_compression() {
 fn privileged_compressed_layers_in_a_docker_archive() {
     let Some(store) = Sandbox::new() else { return };
     let archive = Archive::new().image(&["localhost/a:1"], &plain_image(Compression::Gzip));
-    store.load_bytes(&archive.legacy());
+    load(&store, &archive.legacy());
     assert_holds(&store, "localhost/a:1", &["a", "b"]);
 }
 
@@ -82,10 +105,10 @@ fn privileged_compressed_layers_in_a_docker_archive() {
 fn privileged_archives_compressed_as_a_whole() {
     let Some(store) = Sandbox::new() else { return };
     let docker = |name: &str| Archive::new().image(&[name], &plain_image(Compression::None)).legacy();
-    store.load_bytes(&Compression::Gzip.compress(&docker("localhost/gzip:1")));
+    load(&store, &Compression::Gzip.compress(&docker("localhost/gzip:1")));
     assert_holds(&store, "localhost/gzip:1", &["a", "b"]);
     let oci = Layout::of("localhost/zstd:1", &plain_image(Compression::Gzip)).archive();
-    store.run_with(["load"], &Compression::Zstd.compress(&oci)).success();
+    load(&store, &Compression::Zstd.compress(&oci));
     assert_holds(&store, "localhost/zstd:1", &["a", "b"]);
 }
 
@@ -94,7 +117,7 @@ fn privileged_several_images_in_one_layout() {
     let Some(store) = Sandbox::new() else { return };
     let image = |name: &str| Image::new([small_layer("base"), small_layer(name)]);
     let layout = Layout::new().image("localhost/x:1", &image("x")).image("localhost/y:2", &image("y"));
-    let run = store.load_bytes(&layout.archive());
+    let run = load(&store, &layout.archive());
     assert_eq!(run.loaded(), ["localhost/x:1", "localhost/y:2"]);
     assert_holds(&store, "localhost/x:1", &["base", "x"]);
     assert_holds(&store, "localhost/y:2", &["base", "y"]);
@@ -105,8 +128,7 @@ fn privileged_the_platform_of_this_machine_is_chosen() {
     let Some(store) = Sandbox::new() else { return };
     let image = |arch: &str| Image::new([small_layer(arch)]).platform("linux", arch, None);
     let layout = Layout::new().platforms("localhost/multi:1", &[image("s390x"), image(host_architecture())]);
-    let archive = store.write("multi.tar", &layout.archive());
-    store.load(&archive);
+    load(&store, &layout.archive());
     assert_holds(&store, "localhost/multi:1", &[host_architecture()]);
 }
 
@@ -116,15 +138,14 @@ fn privileged_another_platform_can_be_asked_for() {
     let image = |arch: &str, variant| Image::new([small_layer(arch)]).platform("linux", arch, variant);
     let images = [image(host_architecture(), None), image("s390x", None), image("riscv64", Some("v1"))];
     let layout = Layout::new().platforms("localhost/multi:1", &images);
-    let archive = store.write("multi.tar", &layout.archive());
-    store.run(["load", "--platform", "linux/s390x", "-i", archive.to_str().unwrap()]).success();
+    load_with(&store, &["--platform", "linux/s390x"], &layout.archive());
     assert_holds(&store, "localhost/multi:1", &["s390x"]);
 }
 
 #[test]
 fn privileged_an_image_without_layers() {
     let Some(store) = Sandbox::new() else { return };
-    store.load_bytes(&Layout::of("localhost/nothing:1", &Image::new([])).archive());
+    load(&store, &Layout::of("localhost/nothing:1", &Image::new([])).archive());
     assert!(store.ok(["images"]).contains("localhost/nothing"));
     assert_holds(&store, "localhost/nothing:1", &[]);
 }
@@ -133,7 +154,7 @@ fn privileged_an_image_without_layers() {
 fn privileged_the_same_layer_twice_in_one_image() {
     let Some(store) = Sandbox::new() else { return };
     let (a, b) = (small_layer("a"), small_layer("b"));
-    store.load_bytes(&Layout::of("localhost/twice:1", &Image::new([a.clone(), b, a])).archive());
+    load(&store, &Layout::of("localhost/twice:1", &Image::new([a.clone(), b, a])).archive());
     assert_holds(&store, "localhost/twice:1", &["a", "b"]);
     assert_eq!(store.names("overlay2").len(), 2);
 }
@@ -144,7 +165,7 @@ fn privileged_a_layer_that_is_opaque_at_its_root_hides_all_below() {
     let layer = |name: &str| LayerBuilder::gzip().file(name, name);
     let opaque = layer("new").file(".wh..wh..opq", "").finish();
     let image = Image::new([layer("old").finish(), opaque, layer("top").finish()]);
-    store.load_bytes(&Layout::of("localhost/opaque:1", &image).archive());
+    load(&store, &Layout::of("localhost/opaque:1", &image).archive());
     assert_holds(&store, "localhost/opaque:1", &["new", "top"]);
     assert_eq!(store.ok(["ls", "localhost/opaque:1"]), "new\ntop\n");
 }

@@ -202,6 +202,12 @@ impl Sandbox {
         state
     }
 
+    /// Panics if `gc` would take anything: what a successful command leaves, something keeps.
+    #[track_caller]
+    pub fn assert_nothing_to_collect(&self) {
+        assert_eq!(self.ok(["gc", "--dry-run"]), "Reclaimable space: 0B\n");
+    }
+
     /// Panics if there is anything on disk that the database does not know, or the other way round.
     #[track_caller]
     pub fn assert_no_leftovers(&self) {

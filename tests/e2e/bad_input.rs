@@ -5,8 +5,9 @@ use std::path::Path;
 use layerstore_testkit::disk::Disk;
 use layerstore_testkit::docker::Archive;
 use layerstore_testkit::image::{Image, Layout, Member, pack};
-use layerstore_testkit::layer::LayerBuilder;
-use layerstore_testkit::sandbox::Sandbox;
+use layerstore_testkit::layer::{Compression, LayerBuilder};
+use layerstore_testkit::sandbox::{Run, Sandbox};
+use layerstore_testkit::{digest, hex_of};
 use serde_json::json;
 
 use crate::small_layer;
@@ -39,7 +40,7 @@ fn rejected(store: &Sandbox, archive: &[u8], code: i32) -> String {
     // An archive that is empty must be empty on standard input as well, so it comes from the file.
     let mut command = store.command(["load"]);
     command.stdin(std::fs::File::open(&path).unwrap());
-    let other = layerstore_testkit::sandbox::Run::of(&mut command, &[]).failure(code);
+    let other = Run::of(&mut command, &[]).failure(code);
     assert_eq!(store.state(), before, "after: {other}");
     store.assert_no_leftovers();
     sentence
@@ -66,7 +67,8 @@ fn privileged_a_truncated_archive() {
 fn privileged_a_blob_that_does_not_match_its_digest() {
     let Some(store) = store() else { return };
     let image = image();
-    for digest in [image.layers[0].digest(), image.layers[1].digest(), image.id()] {
+    let manifest = digest(image.manifest().to_string().as_bytes());
+    for digest in [image.layers[0].digest(), image.layers[1].digest(), image.id(), manifest] {
         let mut layout = Layout::of("localhost/bad:1", &image);
         let blob = layout.blobs.get_mut(&digest).unwrap();
         let middle = blob.len() / 2;
@@ -97,6 +99,32 @@ fn privileged_a_layer_that_does_not_match_its_diff_id() {
     ] {
         assert_names(&rejected(&store, &archive, CORRUPT), &wrong);
     }
+}
+
+/// What a `docker-archive` calls a layer is checked even when nothing is unpacked.
+#[test]
+fn privileged_a_wrong_diff_id_is_found_without_unpacking() {
+    let Some(store) = store() else { return };
+    for compression in [Compression::None, Compression::Gzip] {
+        let layers = ["a", "b"].map(|name| LayerBuilder::new(compression).file(name, name).finish());
+        let mut image = Image::new(layers);
+        let wrong = format!("sha256:{:064}", 7);
+        image.config["rootfs"]["diff_ids"][1] = json!(wrong);
+        let before = store.state();
+        let path = store.write("bad.tar", &Archive::new().image(&["localhost/bad:1"], &image).legacy());
+        let run = store.run(["load", "--no-unpack", "-i", path.to_str().unwrap()]);
+        assert_names(&run.failure(CORRUPT), &wrong);
+        assert_eq!(store.state(), before);
+    }
+}
+
+#[test]
+fn privileged_a_pipe_that_ends_at_once() {
+    let Some(store) = store() else { return };
+    let before = store.state();
+    let mut command = store.command(["load"]);
+    Run::of(command.stdin(std::process::Stdio::piped()), &[]).failure(FAILED);
+    assert_eq!(store.state(), before);
 }
 
 #[test]
@@ -152,12 +180,25 @@ fn privileged_json_that_is_not_a_manifest() {
 
 #[test]
 fn privileged_an_unknown_media_type_is_kept_and_not_unpacked() {
+    for piped in [false, true] {
+        unknown_media_type(piped);
+    }
+}
+
+fn unknown_media_type(piped: bool) {
     let Some(store) = store() else { return };
     let mut image = image();
-    image.layers[1].media_type = "application/vnd.example.layer+xyz".to_owned();
-    let run = store.load_bytes(&Layout::of("localhost/odd:1", &image).archive());
+    "application/vnd.example.layer+xyz".clone_into(&mut image.layers[1].media_type);
+    let archive = Layout::of("localhost/odd:1", &image).archive();
+    let run = if piped { store.run_with(["load"], &archive).success() } else { store.load_bytes(&archive) };
     assert_names(&run.stderr, "application/vnd.example.layer+xyz");
-    assert!(store.names("blobs/sha256").contains(layerstore_testkit::hex_of(&image.layers[1].digest())));
+    assert!(store.names("blobs/sha256").contains(hex_of(&image.layers[1].digest())));
+    let unpacked = format!("SELECT id FROM tree WHERE diff_id = '{}'", image.layers[1].diff_id);
+    assert_eq!(store.sql(&unpacked), Vec::<String>::new());
+    let trees = store.root().join("overlay2");
+    assert!(store.names("overlay2").iter().all(|id| !trees.join(id).join("diff/top").exists()));
+    store.assert_nothing_to_collect();
+    store.assert_no_leftovers();
     let dir = store.dir().join("odd");
     std::fs::create_dir(&dir).unwrap();
     let sentence = store.run(["mount", "localhost/odd:1", dir.to_str().unwrap()]).failure(FAILED);
@@ -170,12 +211,9 @@ fn privileged_no_matching_platform() {
     let image = |arch: &str, variant| Image::new([small_layer(arch)]).platform("linux", arch, variant);
     let layout =
         Layout::new().platforms("localhost/bad:1", &[image("mips64le", None), image("arm", Some("v5"))]);
-    let before = store.state();
-    let path = store.write("bad.tar", &layout.archive());
-    let sentence = store.run(["load", "-i", path.to_str().unwrap()]).failure(NOT_FOUND);
+    let sentence = rejected(&store, &layout.archive(), NOT_FOUND);
     assert_names(&sentence, "linux/mips64le");
     assert_names(&sentence, "linux/arm/v5");
-    assert_eq!(store.state(), before);
 }
 
 #[test]

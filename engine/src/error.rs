@@ -102,6 +102,16 @@ pub enum Error {
         /// As given.
         name: String,
     },
+    /// A store with trees that another kind of user has unpacked.
+    #[error("the layers of the store at {} were unpacked by {found}, this process is {wanted}", root.display())]
+    OtherFlavour {
+        /// The store's root.
+        root: PathBuf,
+        /// Who unpacked.
+        found: String,
+        /// Who asks.
+        wanted: &'static str,
+    },
     /// A directory that belongs to the store.
     #[error("{} cannot be a mount point: it is part of the store at {}, or around it", target.display(), root.display())]
     MountOverStore {
@@ -236,7 +246,7 @@ impl Error {
             | Self::Ambiguous { .. }
             | Self::WrongType { .. } => ErrorKind::InvalidInput,
             Self::SeveralNames { .. } | Self::Mounted { .. } => ErrorKind::InUse,
-            Self::NotUnpackable { .. } => ErrorKind::Unsupported,
+            Self::OtherFlavour { .. } | Self::NotUnpackable { .. } => ErrorKind::Unsupported,
             Self::Cancelled => ErrorKind::Io,
         }
     }

@@ -44,4 +44,16 @@ impl Layerstore {
         let store = Store::open(root, Surroundings::default())?;
         Ok(Self { store, unpack: options::for_this_process() })
     }
+
+    /// Refuses to read or write trees in a store whose trees another kind of user has unpacked: their marks would not
+    /// be seen, and owners would be mixed up.
+    pub(crate) fn check_flavour(&self) -> Result<()> {
+        let flavour = options::flavour(&self.unpack);
+        let found = self.store.settled_fact("trees", flavour)?;
+        if found == flavour {
+            return Ok(());
+        }
+        let root = self.store.layout().root().to_owned();
+        Err(Error::OtherFlavour { root, found, wanted: flavour })
+    }
 }

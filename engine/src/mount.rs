@@ -95,6 +95,7 @@ impl Layerstore {
 
     /// The image's trees, topmost first, after unpacking what is missing, with a fix-up where one is needed.
     pub(crate) fn unpacked(&self, image: &ImageInfo, listener: &Listener<'_>) -> Result<Vec<TreeId>> {
+        self.check_flavour()?;
         let layers = self.store.layers(&image.manifest)?;
         if layers.iter().all(|layer| self.is_usable(layer)) {
             return self.with_fixup(image, &layers, self.stack(&layers)?);
@@ -167,7 +168,14 @@ impl Layerstore {
             Ok(())
         });
         result?;
-        self.commit_chain(&session, image, layers)
+        self.commit_chain(&session, image, layers)?;
+        drop(session);
+        // Trees that were here, but of another life of the filesystem, would be unpacked again in the next: in another
+        // mount namespace, say.
+        if layers.iter().any(|layer| layer.tree.is_some()) {
+            self.store.settle_older_than(0)?;
+        }
+        Ok(())
     }
 
     /// Records the stack of an image whose layers are all unpacked.

@@ -21,6 +21,15 @@ pub(crate) fn for_this_process() -> Options {
     Options { overlay, ownership, limits: Limits::default() }
 }
 
+/// What trees look like that are unpacked with `options`.
+pub(crate) fn flavour(options: &Options) -> &'static str {
+    match (options.overlay, options.ownership) {
+        (OverlayXattr::Trusted, _) => "root",
+        (OverlayXattr::User, Ownership::Layer) => "root without CAP_SYS_ADMIN",
+        (OverlayXattr::User, Ownership::Current) => "an unprivileged user",
+    }
+}
+
 /// Only there are all user IDs mapped to themselves in one range.
 fn in_initial_user_namespace() -> bool {
     std::fs::read_to_string("/proc/self/uid_map")

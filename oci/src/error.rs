@@ -45,6 +45,7 @@ impl ErrorKind {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
             io::ErrorKind::NotFound => Self::NotFound,
             io::ErrorKind::InvalidData => Self::Corrupt,
+            io::ErrorKind::ResourceBusy => Self::InUse,
             _ => Self::Io,
         }
     }

@@ -51,6 +51,12 @@ pub enum Error {
         /// The database file.
         path: PathBuf,
     },
+    /// A directory with files that is not a store, or is one no more.
+    #[error("{} has files but no layerstore database: it is not a store, or has lost its database", root.display())]
+    NoDatabase {
+        /// The directory.
+        root: PathBuf,
+    },
     /// The content is not what its digest says.
     #[error("content does not match its digest: expected {expected}, got {actual}")]
     DigestMismatch {
@@ -147,7 +153,9 @@ impl Error {
             Self::Io { source, .. } => ErrorKind::of_io(source),
             Self::Database { source, .. } => kind_of_sqlite(source),
             Self::NewerFormat { .. } | Self::UnknownFeature { .. } => ErrorKind::Unsupported,
-            Self::NotAStore { .. } | Self::TooManyLayers { .. } => ErrorKind::InvalidInput,
+            Self::NotAStore { .. } | Self::NoDatabase { .. } | Self::TooManyLayers { .. } => {
+                ErrorKind::InvalidInput
+            }
             Self::DigestMismatch { .. }
             | Self::SizeMismatch { .. }
             | Self::DamagedBlob { .. }

@@ -1,6 +1,6 @@
 //! Images: manifests with a config, their layers, and the chains of snapshots they stand for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use layerstore_oci::{ChainId, DiffId, Digest};
 use rusqlite::{Connection, Row, Transaction};
@@ -130,27 +130,34 @@ impl Store {
     pub fn images(&self, owner: &str) -> Result<Vec<ImageRow>> {
         let action = "list images";
         let query = format!(
-            "WITH RECURSIVE reach (name, target, updated_at, digest) AS ( \
-                 SELECT name, target, updated_at, target FROM reference WHERE owner = ?1 \
+            "WITH RECURSIVE reach (name, target, updated_at, digest, position) AS ( \
+                 SELECT name, target, updated_at, target, 0 FROM reference WHERE owner = ?1 \
                  UNION \
-                 SELECT r.name, r.target, r.updated_at, e.child FROM reach AS r \
+                 SELECT r.name, r.target, r.updated_at, e.child, e.position FROM reach AS r \
                  JOIN edge AS e ON e.parent = r.digest AND e.kind = 'manifest') \
              SELECT r.name, r.target, r.updated_at, {IMAGE_COLUMNS} \
              FROM reach AS r LEFT JOIN image AS i ON i.manifest = r.digest \
              WHERE i.manifest IS NOT NULL OR r.digest = r.target \
-             ORDER BY r.name, i.manifest IS NULL"
+             ORDER BY r.name, i.manifest IS NULL, r.position, i.manifest"
         );
         let mut rows: Vec<ImageRow> = self.database().read(action, |db| {
             let mut statement = db.prepare_cached(&query).db(action)?;
             let rows = statement.query_map([owner], |row| Ok(image_row(row))).db(action)?;
             rows.map(|row| row.db(action)?).collect()
         })?;
-        // An index is no image itself: its own row counts only where it leads to none.
+        // An index is no image itself: its own row counts only where it leads to none; and an image to
+        // which several ways lead counts once.
         let mut last = None;
+        let mut seen = HashSet::new();
         rows.retain(|row| {
-            let keep = row.image.is_some() || last.as_ref() != Some(&row.name);
-            last = Some(row.name.clone());
-            keep
+            if last.as_ref() != Some(&row.name) {
+                last = Some(row.name.clone());
+                seen.clear();
+            }
+            match &row.image {
+                Some(image) => seen.insert(image.manifest.clone()),
+                None => seen.is_empty(),
+            }
         });
         Ok(rows)
     }
@@ -215,12 +222,15 @@ impl Store {
         }
         self.database().write(Durability::Power, "commit images", |tx| {
             let action = "commit images";
-            for edge in &commit.edges {
-                tx.prepare_cached("INSERT OR IGNORE INTO edge (parent, child, kind) VALUES (?1, ?2, ?3)")
-                    .and_then(|mut insert| {
-                        insert.execute((edge.parent.to_string(), edge.child.to_string(), edge.kind.as_str()))
-                    })
-                    .db(action)?;
+            for (position, edge) in commit.edges.iter().enumerate() {
+                tx.prepare_cached(
+                    "INSERT OR IGNORE INTO edge (parent, child, kind, position) VALUES (?1, ?2, ?3, ?4)",
+                )
+                .and_then(|mut insert| {
+                    let (parent, child) = (edge.parent.to_string(), edge.child.to_string());
+                    insert.execute((parent, child, edge.kind.as_str(), position as u64))
+                })
+                .db(action)?;
             }
             let mut trees = HashMap::new();
             for image in &commit.images {

@@ -34,6 +34,7 @@ mod image;
 mod ingest;
 mod layout;
 mod lock;
+mod meta;
 mod mount;
 mod overlay;
 mod publish;

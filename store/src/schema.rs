@@ -56,6 +56,8 @@ CREATE TABLE edge (
     -- not a foreign key: an index names manifests of platforms that were never fetched
     child TEXT NOT NULL,
     kind TEXT NOT NULL CHECK (kind IN ('manifest', 'config', 'layer', 'subject')),
+    -- the order in which the parent names its children
+    position INTEGER NOT NULL,
     PRIMARY KEY (parent, child)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX edge_child ON edge (child);

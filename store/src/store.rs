@@ -11,9 +11,10 @@ use layerstore_oci::Algorithm;
 use crate::clock::{Clock, Life, SystemClock, mount_namespace};
 use crate::db::Database;
 use crate::disk::{Disk, Durable, SystemDisk};
-use crate::error::{IoContext as _, Result};
+use crate::error::{Error, IoContext as _, Result};
 use crate::layout::Layout;
 use crate::lock::{Claim, Key, Mode};
+use crate::recover::entries;
 use crate::session::Session;
 
 /// What a store gets from its surroundings.
@@ -51,6 +52,7 @@ impl Store {
     pub fn open(root: &Path, surroundings: Surroundings) -> Result<Self> {
         let root = create_root(root)?;
         let layout = Layout::new(root.clone());
+        refuse_strangers(&layout)?;
         let durable = Durable::new(surroundings.disk, root.clone())?;
         create_directories(&layout)?;
         let database = Database::open(&layout, durable.clone())?;
@@ -116,6 +118,47 @@ fn create_root(root: &Path) -> Result<PathBuf> {
     builder.recursive(true).mode(ROOT_MODE).create(root).context("create the store", root)?;
     // Mounts and lower directories need paths that do not depend on the working directory.
     root.canonicalize().context("resolve", root)
+}
+
+/// Directories of a store.
+const OWN: [&str; 6] = ["blobs", "empty", "ingest", "mnt", "overlay2", "trash"];
+/// Files that may be there without a store, or before there is one.
+const ALONE: [&str; 6] = [
+    "layerstore.db",
+    "layerstore.db-journal",
+    "layerstore.db-shm",
+    "layerstore.db-wal",
+    "lock",
+    "lost+found",
+];
+
+/// Refuses a directory that has files but no database: it is somebody else's, or a store whose database is
+/// lost. In both a new store would take what is there for debris.
+fn refuse_strangers(layout: &Layout) -> Result<()> {
+    let has_database = || fs::metadata(layout.database()).is_ok_and(|metadata| metadata.len() > 0);
+    if has_database() {
+        return Ok(());
+    }
+    for path in entries(layout.root())? {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        // Who was killed while creating a store leaves it empty.
+        let expected = ALONE.contains(&name) || (OWN.contains(&name) && is_empty(&path, 2)?);
+        // Somebody may be creating a store at this moment.
+        if !expected && !has_database() {
+            return Err(Error::NoDatabase { root: layout.root().to_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// Whether there are no files below a directory of directories.
+fn is_empty(directory: &Path, depth: usize) -> Result<bool> {
+    for path in entries(directory)? {
+        if depth == 0 || !path.is_dir() || !is_empty(&path, depth - 1)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Creates what is missing.

@@ -114,6 +114,9 @@ impl Layerstore {
         listener: &Listener<'_>,
         new: &mut Vec<Object>,
     ) -> Result<LoadReport> {
+        if options.unpack {
+            self.check_flavour()?;
+        }
         let session = self.store.session(LOCAL)?;
         let loader = Loader { engine: self, session, options, listener };
         match ArchiveSource::open(file)? {

@@ -125,12 +125,11 @@ fn xattr(file: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<Vec<u8>> {
     sized(|buffer| fgetxattr(file, name, buffer)).entry("read an extended attribute of", path)
 }
 
-/// Both calls tell the size for an empty buffer. Nobody changes a tree meanwhile.
-fn sized(mut call: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
-    let mut buffer = vec![0; call(&mut [])?];
-    if buffer.is_empty() {
-        return Ok(buffer);
-    }
+/// The kernel's limit for the list of names and for a value (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
+const XATTR_MAX: usize = 65536;
+
+fn sized(call: impl FnOnce(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    let mut buffer = vec![0; XATTR_MAX];
     let length = call(&mut buffer)?;
     buffer.truncate(length);
     Ok(buffer)

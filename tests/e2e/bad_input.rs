@@ -111,9 +111,13 @@ fn privileged_a_wrong_diff_id_is_found_without_unpacking() {
         let wrong = format!("sha256:{:064}", 7);
         image.config["rootfs"]["diff_ids"][1] = json!(wrong);
         let before = store.state();
-        let path = store.write("bad.tar", &Archive::new().image(&["localhost/bad:1"], &image).legacy());
-        let run = store.run(["load", "--no-unpack", "-i", path.to_str().unwrap()]);
-        assert_names(&run.failure(CORRUPT), &wrong);
+        let archive = Archive::new().image(&["localhost/bad:1"], &image).legacy();
+        let path = store.write("bad.tar", &archive);
+        let file = store.run(["load", "--no-unpack", "-i", path.to_str().unwrap()]);
+        let pipe = store.run_with(["load", "--no-unpack"], &archive);
+        for run in [file, pipe] {
+            assert_names(&run.failure(CORRUPT), &wrong);
+        }
         assert_eq!(store.state(), before);
     }
 }

@@ -6,13 +6,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use layerstore_testkit::docker;
-use layerstore_testkit::image::{INDEX, Image, Layout, descriptor};
+use layerstore_testkit::image::{INDEX, Image, Layout, Member, descriptor, pack};
 use layerstore_testkit::layer::{Compression, Entry, LayerBuilder};
 use layerstore_testkit::require;
 use layerstore_testkit::sandbox::{Run, Sandbox};
 use layerstore_testkit::tree::Snapshot;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::small_layer;
 
@@ -105,6 +105,26 @@ fn privileged_indexes_that_list_one_index_again_and_again() {
     }
 }
 
+#[test]
+fn privileged_many_images_with_one_large_config() {
+    let Some(store) = Sandbox::new() else { return };
+    let layer = LayerBuilder::new(Compression::None).file("a", "a").finish();
+    let mut image = Image::new([layer.clone()]);
+    image.config["config"]["Labels"] = json!({"note": "text ".repeat(200_000)});
+    let entry = |i| json!({"Config": "config.json", "RepoTags": [format!("localhost/i{i}:1")], "Layers": ["layer.tar"]});
+    let manifest: Value = (0..500).map(entry).collect();
+    let archive = pack([
+        ("config.json", Member::File(&image.config_bytes())),
+        ("layer.tar", Member::File(&layer.blob)),
+        ("manifest.json", Member::File(manifest.to_string().as_bytes())),
+    ]);
+    for run in load_both_ways(&store, &archive) {
+        let run = run.success();
+        assert_eq!(run.loaded().len(), 500);
+        assert!(run.peak >> 20 < 100, "{} MiB", run.peak >> 20);
+    }
+}
+
 /// The same command with at most `files` open files, which nobody can raise again.
 fn with_few_files(command: &Command, files: u32) -> Command {
     let script = format!("ulimit -n {files} && exec \"$0\" \"$@\"");
@@ -137,7 +157,7 @@ fn privileged_many_layers_with_few_open_files() {
 fn privileged_a_directory_below_499_layers_that_imply_it() {
     let Some(store) = Sandbox::new() else { return };
     let directory = Entry::dir("d/").mode(0o750).owner(1000, 2000).mtime(1_600_000_000, 5);
-    let lowest = LayerBuilder::gzip().entry(directory).finish();
+    let lowest = LayerBuilder::gzip().entry(directory.xattr("user.note", "hello")).finish();
     let layer = |i| LayerBuilder::gzip().file(format!("d/f{i}"), "x").finish();
     let image = Image::new(std::iter::once(lowest).chain((1..499).map(layer)));
     store.load_bytes(&Layout::of("localhost/a:1", &image).archive());
@@ -145,6 +165,7 @@ fn privileged_a_directory_below_499_layers_that_imply_it() {
     assert_eq!(tree.entries.len(), 500);
     let d = tree.at("d");
     assert_eq!((d.mode & 0o7777, d.uid, d.gid, d.mtime), (0o750, 1000, 2000, (1_600_000_000, 5)));
+    assert_eq!(d.xattrs[&b"user.note"[..]], b"hello");
 }
 
 /// Layers that other images have brought in are stacked for an image that was only kept as blobs.
@@ -152,7 +173,7 @@ fn privileged_a_directory_below_499_layers_that_imply_it() {
 fn privileged_an_image_that_was_not_unpacked_is_mounted_from_the_trees_of_others() {
     let Some(store) = Sandbox::new() else { return };
     let directory = Entry::dir("d/").mode(0o750).owner(1000, 2000).mtime(1_600_000_000, 5);
-    let x = LayerBuilder::gzip().entry(directory).finish();
+    let x = LayerBuilder::gzip().entry(directory.xattr("user.note", "hello")).finish();
     let y = LayerBuilder::gzip().file("d/f", "x").finish();
     let layout = |name: &str, layers: &[_]| Layout::of(name, &Image::new(layers.to_vec())).archive();
 
@@ -165,6 +186,7 @@ fn privileged_an_image_that_was_not_unpacked_is_mounted_from_the_trees_of_others
     let d = tree.at("d");
     assert!(tree.has("d/f"));
     assert_eq!((d.mode & 0o7777, d.uid, d.gid, d.mtime), (0o750, 1000, 2000, (1_600_000_000, 5)));
+    assert_eq!(d.xattrs[&b"user.note"[..]], b"hello");
     let alone = Snapshot::of(store.mount("localhost/y:1"));
     assert_eq!((alone.at("d").mode & 0o7777, alone.at("d").uid), (0o755, 0));
 

@@ -117,7 +117,8 @@ impl Feed<'_, '_> {
             let (digest, actual) = (digest.clone(), blob.size);
             return Err(layerstore_store::Error::SizeMismatch { digest, expected, actual }.into());
         }
-        if task.unpack && (tree.is_none() || blob.diff_id.is_none()) {
+        let verified = blob.diff_id.is_some();
+        if task.unpack && (tree.is_none() || !verified) || needs_verifying(task) && !verified {
             return Ok(false);
         }
         let finished = Finished { digest: digest.clone(), size: blob.size, compression: None };
@@ -151,8 +152,7 @@ impl Feed<'_, '_> {
             None => (None, None),
         };
         let work = match (task.unpack, tree) {
-            // Nothing but its content says that it is the layer which the config means.
-            (false, _) if layer.digest.is_none() => Work::Verify,
+            (false, _) if needs_verifying(task) => Work::Verify,
             (false, _) => Work::Keep,
             (true, Some(_)) => Work::Verify,
             (true, None) => Work::Unpack,
@@ -173,6 +173,11 @@ impl Feed<'_, '_> {
         layer.size.get_or_insert(member.size);
         self.feeder.receive(layer, work, claims, &mut member.reader)
     }
+}
+
+/// A docker-archive has no digests: nothing but a layer's content says that it is the one which the config means.
+fn needs_verifying(task: &Task) -> bool {
+    task.descriptor.is_none() && task.diff_id.is_some()
 }
 
 /// What has to be claimed for a layer, in the order in which it has to be.

@@ -172,8 +172,8 @@ impl Loader<'_> {
             read: 0,
             docker_configs: HashMap::new(),
         };
-        for (number, image) in layerstore_archive::images(contents)?.iter().enumerate() {
-            planner.add(number, image)?;
+        for image in layerstore_archive::images(contents)? {
+            planner.add(&image)?;
         }
         let mut plan = planner.plan;
         let (result, results) =
@@ -191,22 +191,30 @@ impl Loader<'_> {
     fn commit(&self, plan: &mut Plan, finished: &[Finished], new: &mut Vec<Object>) -> Result<LoadReport> {
         let store = &self.engine.store;
         let mut images = Vec::with_capacity(plan.images.len());
-        let mut made = HashMap::new();
+        // An archive may name one image many times.
+        let mut made: HashMap<Digest, Digest> = HashMap::new();
+        let mut seen = HashSet::new();
         for image in std::mem::take(&mut plan.images) {
+            if matches!(image.kind, PlannedKind::Docker) && made.contains_key(&image.id) {
+                continue;
+            }
             let layers: Vec<&Finished> =
                 image.layers.iter().filter_map(|number| finished.get(*number)).collect();
             let manifest = match &image.kind {
                 PlannedKind::Oci(digest) => digest.clone(),
-                PlannedKind::Docker(number) => {
+                PlannedKind::Docker => {
                     // The image may be here already, under the manifest it was built with.
                     let digest = match self.existing_manifest(&image.id)? {
                         Some(manifest) => manifest,
                         None => self.make_manifest(plan, &image, &layers)?,
                     };
-                    made.insert(*number, digest.clone());
+                    made.insert(image.id.clone(), digest.clone());
                     digest
                 }
             };
+            if !seen.insert(manifest.clone()) {
+                continue;
+            }
             let blobs = layers.iter().map(|layer| layer.digest.clone());
             images.push(NewImage {
                 manifest,
@@ -220,8 +228,9 @@ impl Loader<'_> {
         self.publish_documents(plan, new)?;
         let mut report = LoadReport::default();
         let mut references = Vec::new();
-        for (number, reference) in std::mem::take(&mut plan.references).into_iter().enumerate() {
-            let target = reference.target.or_else(|| made.get(&number).cloned()).ok_or(Error::Cancelled)?;
+        for reference in std::mem::take(&mut plan.references) {
+            let target =
+                reference.target.or_else(|| made.get(&reference.id).cloned()).ok_or(Error::Cancelled)?;
             if reference.names.is_empty() {
                 // Nothing else would keep it.
                 if !self.has_name(&target)? {

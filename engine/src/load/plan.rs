@@ -78,8 +78,8 @@ impl Summary {
 pub(crate) enum PlannedKind {
     /// By this manifest.
     Oci(Digest),
-    /// By no manifest: one is made when the layers' digests are known. The number counts the archive's images.
-    Docker(usize),
+    /// By no manifest: one is made when the layers' digests are known.
+    Docker,
 }
 
 /// What one image of the archive will be known by.
@@ -134,16 +134,16 @@ const MAX_DEPTH: usize = 8;
 const MAX_DOCUMENTS_BYTES: u64 = 64 << 20;
 
 impl Planner<'_> {
-    pub(crate) fn add(&mut self, number: usize, image: &ArchivedImage) -> Result<()> {
+    pub(crate) fn add(&mut self, image: &ArchivedImage) -> Result<()> {
         let names = if image.names.is_empty() { &image.tags } else { &image.names };
         let names = names.iter().map(|name| parse_name(name)).collect::<Result<Vec<Reference>>>()?;
         match &image.content {
             Content::Oci(descriptor) => self.add_oci(descriptor, names),
-            Content::Docker(docker) => self.add_docker(number, docker, names),
+            Content::Docker(docker) => self.add_docker(docker, names),
         }
     }
 
-    fn add_docker(&mut self, number: usize, image: &DockerImage, names: Vec<Reference>) -> Result<()> {
+    fn add_docker(&mut self, image: &DockerImage, names: Vec<Reference>) -> Result<()> {
         let (id, summary) = self.docker_config(&image.config)?;
         if summary.diff_ids.len() != image.layers.len() {
             let (layers, diff_ids) = (image.layers.len(), summary.diff_ids.len());
@@ -166,12 +166,7 @@ impl Planner<'_> {
                 })
             })
             .collect();
-        self.plan.images.push(PlannedImage {
-            id: id.clone(),
-            summary,
-            layers,
-            kind: PlannedKind::Docker(number),
-        });
+        self.plan.images.push(PlannedImage { id: id.clone(), summary, layers, kind: PlannedKind::Docker });
         self.plan.references.push(PlannedReference { names, target: None, id, notes: Vec::new() });
         Ok(())
     }

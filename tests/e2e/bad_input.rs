@@ -260,3 +260,25 @@ fn privileged_a_store_of_a_newer_layerstore() {
     }
     assert_eq!(store.sql("PRAGMA user_version"), ["999"]);
 }
+
+#[test]
+fn privileged_a_name_that_would_pass_for_an_image_id() {
+    let Some(store) = store() else { return };
+    let id = image().id();
+    let before = store.state();
+    let archive = Layout::of(&id, &image()).archive();
+    assert_names(&rejected(&store, &archive, FAILED), "image ID");
+    store.run(["tag", "localhost/there:1", &id]).failure(FAILED);
+    store.run(["tag", "localhost/there:1", &format!("localhost/x@{id}")]).failure(FAILED);
+    assert_eq!(store.state(), before);
+}
+
+#[test]
+fn privileged_a_mount_point_in_the_store_or_around_it() {
+    let Some(store) = store() else { return };
+    let root = store.root().to_path_buf();
+    for target in [root.clone(), root.join("overlay2"), root.parent().unwrap().to_path_buf()] {
+        let sentence = store.run(["mount", "localhost/there:1", target.to_str().unwrap()]).failure(FAILED);
+        assert_names(&sentence, "part of the store");
+    }
+}

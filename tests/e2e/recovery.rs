@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use layerstore_testkit::docker::Archive;
+use layerstore_testkit::hex_of;
 use layerstore_testkit::image::{Image, Layout};
 use layerstore_testkit::layer::LayerBuilder;
 use layerstore_testkit::sandbox::Sandbox;
@@ -182,4 +183,28 @@ fn privileged_blobs_that_were_deleted_or_cut_are_mended_from_a_docker_archive() 
     let name = "localhost/docker:1";
     let input = store.write("docker.tar", &Archive::new().image(&[name], &varied_image()).legacy());
     blobs_are_mended(&store, name, &input);
+}
+
+/// The layer cannot be unpacked again from a blob that the disk has changed. It is named, and taken out of the way
+/// of the next load.
+#[test]
+fn privileged_a_damaged_blob_is_named_and_put_back_by_the_next_load() {
+    let Some(store) = Sandbox::new() else { return };
+    let layer = LayerBuilder::gzip().file("a", "text ".repeat(10_000)).finish();
+    let archive = Layout::of("localhost/a:1", &Image::new([layer.clone()])).archive();
+    store.load_bytes(&archive);
+    let blob = store.root().join("blobs/sha256").join(hex_of(&layer.digest()));
+    let mut bytes = fs::read(&blob).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::remove_file(&blob).unwrap();
+    fs::write(&blob, bytes).unwrap();
+    for tree in store.names("overlay2") {
+        fs::remove_dir_all(store.root().join("overlay2").join(tree)).unwrap();
+    }
+    let path = store.write("a.tar", &archive);
+    let sentence = store.run(["load", "-i", path.to_str().unwrap()]).failure(5);
+    assert!(sentence.contains(&layer.digest()) && sentence.contains("damaged"), "{sentence}");
+    store.load_bytes(&archive);
+    assert!(Snapshot::of(store.mount("localhost/a:1")).has("a"));
 }

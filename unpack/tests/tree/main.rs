@@ -12,6 +12,7 @@ mod gnu_tar;
 mod limits;
 mod links;
 mod replace;
+mod sandbox;
 mod sparse;
 mod streams;
 mod whiteouts;

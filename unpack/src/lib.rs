@@ -8,6 +8,7 @@
 mod apply;
 mod attributes;
 mod decode;
+mod diff;
 mod error;
 mod fixup;
 mod options;
@@ -24,6 +25,7 @@ use layerstore_oci::{Compression, DiffId};
 
 pub use attributes::Lost;
 pub use decode::Decoder;
+pub use diff::{DiffError, DiffOptions, Diffed, Holes, diff};
 pub use error::{Error, Result};
 pub use fixup::Fixup;
 pub use options::{Limits, Options, OverlayXattr, Ownership};

@@ -60,8 +60,8 @@ pub struct Diffed {
     pub entries: u64,
     /// Length of the archive in bytes.
     pub bytes: u64,
-    /// Sockets, which no archive can hold. Where a layer below could have something of the same name the
-    /// layer says that it is gone.
+    /// Sockets, which no archive can hold. In a directory that layers below have, too, the layer says that
+    /// what they may have of the same name is gone.
     pub sockets: u64,
     /// Paths of the first 32 of them.
     pub skipped: Vec<Vec<u8>>,

@@ -39,6 +39,8 @@ struct Frame {
     hidden: bool,
     /// Regular files in it may be whiteouts.
     whiteouts: bool,
+    /// A layer below certainly has the directory, too.
+    merged: bool,
 }
 
 pub(super) struct Differ<'a, W> {
@@ -82,8 +84,7 @@ impl<'a, W: Write> Differ<'a, W> {
                     self.path.push(b'/');
                 }
                 self.path.extend_from_slice(&name);
-                let (hidden, whiteouts) = (frame.hidden, frame.whiteouts);
-                if let Some((directory, frame)) = self.node(&here, &name, hidden, whiteouts)? {
+                if let Some((directory, frame)) = self.node(&here, &name, frame)? {
                     here = directory;
                     way.push(frame);
                 }
@@ -105,26 +106,26 @@ impl<'a, W: Write> Differ<'a, W> {
         &mut self,
         here: &OwnedFd,
         name: &[u8],
-        hidden: bool,
-        whiteouts: bool,
+        parent: &Frame,
     ) -> Result<Option<(OwnedFd, Frame)>, DiffError> {
         let node = Node::open(here, name, &self.path)?;
         let kind = node.kind();
         if kind == FileType::CharacterDevice && node.stat.st_rdev == 0 {
-            return self.whiteout(name, hidden).map(|()| None);
+            return self.whiteout(name, parent.hidden).map(|()| None);
         }
         if kind == FileType::Socket {
             self.result.skip(&self.path);
-            // It hides a file of a layer below, which must not come back. No layer can have one of that name.
-            if !name.starts_with(PREFIX) {
-                self.whiteout(name, hidden)?;
+            // It may hide a file of a layer below, which must not come back. Not so if the name is one that no
+            // layer can have, or the directory is new: there a program would see the whiteout.
+            if parent.merged && !name.starts_with(PREFIX) {
+                self.whiteout(name, parent.hidden)?;
             }
             return Ok(None);
         }
         if kind == FileType::Directory {
             self.check_name(name)?;
             let xattrs = self.xattrs.read(&node, &self.path)?;
-            return self.directory(&node, xattrs, hidden).map(Some);
+            return self.directory(&node, xattrs, parent.hidden).map(Some);
         }
         if let Name::Further { first, more } = self.links.name(&self.path, &node.stat)? {
             self.check_name(name)?;
@@ -136,11 +137,11 @@ impl<'a, W: Write> Differ<'a, W> {
         }
         let xattrs = self.xattrs.read(&node, &self.path)?;
         if xattrs.whiteout && kind == FileType::RegularFile && node.stat.st_size == 0 {
-            if !whiteouts {
+            if !parent.whiteouts {
                 let reason = "it is marked as a whiteout in a directory that is not marked to have such";
                 return Err(refused(&self.path, reason));
             }
-            return self.whiteout(name, hidden).map(|()| None);
+            return self.whiteout(name, parent.hidden).map(|()| None);
         }
         self.check_name(name)?;
         self.file(&node, xattrs)?;
@@ -181,7 +182,7 @@ impl<'a, W: Write> Differ<'a, W> {
         let directory = node.open_directory(&self.path)?;
         let prefix = if self.path.is_empty() { Vec::new() } else { [&self.path[..], b"/"].concat() };
         let name: &[u8] = if prefix.is_empty() { b"./" } else { &prefix };
-        let opaque = xattrs.opaque;
+        let (opaque, copied) = (xattrs.opaque, xattrs.copied);
         self.check_records(&xattrs)?;
         self.append(&Entry { xattrs: xattrs.exported, ..with(Entry::directory(name), &node.stat) })?;
         if opaque == Opaque::Yes {
@@ -196,6 +197,7 @@ impl<'a, W: Write> Differ<'a, W> {
             path: self.path.len(),
             hidden: hidden || opaque == Opaque::Yes,
             whiteouts: opaque == Opaque::Whiteouts,
+            merged: copied || self.path.is_empty(),
         };
         Ok((directory, frame))
     }
@@ -208,10 +210,6 @@ impl<'a, W: Write> Differ<'a, W> {
             FileType::RegularFile => return self.regular(node, xattrs),
             FileType::Symlink => {
                 let target = node.target(&self.path)?;
-                let limit = self.options.limits.tar.link;
-                if target.len() > limit {
-                    return Err(too_much(&self.path, "bytes of a link's target", limit as u64));
-                }
                 Entry::symlink(&self.path, &target)
             }
             FileType::CharacterDevice => Entry::char_device(&self.path, device.0, device.1),
@@ -243,24 +241,24 @@ impl<'a, W: Write> Differ<'a, W> {
         check_unchanged(&file, &node.stat, path)
     }
 
-    /// Writes one entry's headers, if there is room for it and its data.
+    /// Writes one entry's headers. Fails if there is no room for it and its data.
     fn append(&mut self, entry: &Entry) -> Result<(), DiffError> {
         let limits = &self.options.limits;
         if entry.path.len() > limits.tar.path {
             return Err(too_much(&self.path, "bytes of a path", limits.tar.path as u64));
         }
+        if entry.link.len() > limits.tar.link {
+            return Err(too_much(&self.path, "bytes of a link's target", limits.tar.link as u64));
+        }
         if self.result.entries >= limits.entries {
             return Err(too_much(&self.path, "entries", limits.entries));
         }
         self.result.entries += 1;
-        let room = limits.output_bytes.saturating_sub(self.writer.position());
-        if entry.archived_size > room {
-            return Err(too_much(&self.path, "bytes", limits.output_bytes));
-        }
         self.writer.append_entry(entry)?;
-        // Headers, maps and the end of the archive count, too.
-        let end = self.writer.position().saturating_add(entry.archived_size).saturating_add(1536);
-        if end > limits.output_bytes {
+        // With the padding and the end of the archive, so that the limit is exact.
+        let end = self.writer.position().saturating_add(entry.archived_size);
+        let end = end.checked_next_multiple_of(512).and_then(|end| end.checked_add(1024));
+        if end.is_none_or(|end| end > limits.output_bytes) {
             return Err(too_much(&self.path, "bytes", limits.output_bytes));
         }
         Ok(())

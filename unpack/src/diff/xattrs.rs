@@ -38,6 +38,8 @@ pub(super) struct Xattrs {
     pub(super) opaque: Opaque,
     /// The file is a whiteout if it is empty.
     pub(super) whiteout: bool,
+    /// It was copied from a layer below.
+    pub(super) copied: bool,
 }
 
 /// Reads attributes into buffers that are used again.
@@ -110,6 +112,7 @@ impl Xattrs {
                 }
             }
             b"whiteout" => self.whiteout = true,
+            b"origin" => self.copied = true,
             b"redirect" => {
                 return Err(refused(
                     path,
@@ -119,7 +122,7 @@ impl Xattrs {
             b"metacopy" => {
                 return Err(refused(path, "overlayfs keeps its data elsewhere (metacopy=on)"));
             }
-            // `origin`, `impure`, `nlink`, `upper`, `uuid`, `protattr` and such: about this mount.
+            // `impure`, `nlink`, `upper`, `uuid`, `protattr` and such: about this mount.
             _ => {}
         }
         Ok(())

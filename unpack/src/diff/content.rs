@@ -51,6 +51,11 @@ pub(super) fn segments(
         }
         at = hole;
     }
+    // Less than a step at the end is no hole: it saves nothing, and tools that copy trees do not keep it.
+    let tail = size / STEP * STEP;
+    if tail < size {
+        add(&mut segments, tail, size, size);
+    }
     let whole = |segment: &Segment| segment.offset == 0 && segment.len == size;
     Ok((!segments.first().is_some_and(whole)).then_some(segments))
 }

@@ -171,7 +171,7 @@ fn names_that_would_be_whiteouts_are_an_error() {
         |upper| _ = upper.file("d/.wh.x", ""),
         |upper| _ = upper.dir("d/.wh.x"),
         |upper| _ = upper.symlink("d/.wh.x", "y"),
-        |upper| _ = upper.file("d/f", "").link("d/f", "d/.wh.x"),
+        |upper| _ = upper.file("d/-", "").link("d/-", "d/.wh.x"),
         |upper| if is_root() { _ = upper.whiteout("d/.wh.x") } else { _ = upper.fifo("d/.wh.x") },
     ];
     for make in makes {

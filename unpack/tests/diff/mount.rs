@@ -188,6 +188,32 @@ fn privileged_marks_may_be_attributes_of_the_user() {
     assert!(layer.entries().iter().all(|(entry, _)| entry.xattrs.is_empty()));
 }
 
+#[test]
+fn privileged_an_upper_directory_that_does_without_copies_is_an_error() {
+    if !require::root() {
+        return;
+    }
+    let rename: fn(&Path) = |merged| std::fs::rename(merged.join("d"), merged.join("moved")).unwrap();
+    let chmod: fn(&Path) = |merged| {
+        std::fs::set_permissions(merged.join("d/f"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    for (option, change, path) in [("redirect_dir=on", rename, "`moved`"), ("metacopy=on", chmod, "`d/f`")] {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["lower", "lower/d", "upper", "work", "merged"] {
+            std::fs::create_dir(at(name)).unwrap();
+        }
+        std::fs::write(at("lower/d/f"), "data").unwrap();
+        let [lower, upper, work] = ["lower", "upper", "work"].map(|name| at(name).display().to_string());
+        let data = format!("lowerdir={lower},upperdir={upper},workdir={work},{option}");
+        let mounted = Overlay::mount(&at("merged"), &data);
+        change(&at("merged"));
+        drop(mounted);
+        let error = layer_of(&at("upper"), &options()).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(path) && error.contains(option), "{error}");
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Remove(Vec<u8>),

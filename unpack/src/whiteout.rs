@@ -26,10 +26,10 @@ use crate::attributes::EPOCH;
 use crate::error::{EntryContext as _, Result, refused};
 use crate::root::split;
 
-const PREFIX: &[u8] = b".wh.";
+pub(crate) const PREFIX: &[u8] = b".wh.";
 /// AUFS's own bookkeeping (`.wh..wh.plnk` and such), which old Docker images contain.
 const META_PREFIX: &[u8] = b".wh..wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
+pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// What an entry's name makes of it.
 #[derive(Debug, PartialEq, Eq)]

@@ -130,9 +130,13 @@ fn base256(field: &[u8], first: u8) -> Option<i64> {
     Some(if negative { !value } else { value })
 }
 
-/// Spaces and NULs may stand before and after the digits; a field without digits is 0.
+/// Spaces may stand before the digits, and spaces or a NUL after them; a field without digits is 0. A NUL before
+/// digits is not skipped as Go does: GNU tar and Python stop there.
 fn octal(field: &[u8]) -> Option<i64> {
-    let start = field.iter().position(|&c| c != b' ' && c != 0).unwrap_or(field.len());
+    let start = field.iter().position(|&c| c != b' ').unwrap_or(field.len());
+    if field.get(start) == Some(&0) {
+        return field[start..].iter().all(|&c| c == b' ' || c == 0).then_some(0);
+    }
     let mut value: i64 = 0;
     let mut rest = field[start..].iter();
     for &c in rest.by_ref() {
@@ -178,7 +182,9 @@ mod tests {
             (b"0000644\0", Some(0o644)),
             (b"000644 \0", Some(0o644)),
             (b"   644 \0", Some(0o644)),
-            (b"\0\0 644  ", Some(0o644)),
+            (b"\0\0 644  ", None),
+            (b"  \0644\0 ", None),
+            (b"\0 \0  \0 \0", Some(0)),
             (b"644\0junk", Some(0o644)),
             (b"77777777", Some(0o7777_7777)),
             (b"777777777777", Some(0o7777_7777_7777)),

@@ -144,7 +144,8 @@ fn type_flags() {
         (0xff, b"f", EntryKind::Other(0xff), true),
     ];
     for &(flag, name, kind, has_data) in table {
-        let raw = Raw::default().header(flag, name, 5);
+        let size = if has_data { 5 } else { 0 };
+        let raw = Raw::default().header(flag, name, size);
         let raw = if has_data { raw.data(b"12345") } else { raw };
         let files = read(&raw.file(b"next", b"").end()).unwrap();
         let (entry, data) = &files[0];
@@ -153,6 +154,36 @@ fn type_flags() {
         let size = if has_data && kind != EntryKind::Directory { 5 } else { 0 };
         assert_eq!(entry.size, size, "{flag}");
         assert_eq!(files[1].0.path, b"next", "{flag}");
+    }
+}
+
+/// GNU tar skips as many bytes as the size says, Go none.
+#[test]
+fn sizes_of_what_has_no_data() {
+    for (flag, name) in
+        [(0, &b"d/"[..]), (b'2', b"l"), (b'3', b"c"), (b'4', b"b"), (b'5', b"d"), (b'6', b"p")]
+    {
+        let message = refused(Raw::default().header(flag, name, 5).file(b"next", b""));
+        assert!(message.contains("not 0, although the type has no data"), "{message}");
+        let raw = Raw::default().pax(b'x', &[("size", "0")]).header(flag, name, 5);
+        assert_eq!(paths(&raw.file(b"next", b"").end()).len(), 2);
+    }
+    // Of a hard link the header's size is nobody's business, a record's is GNU tar's.
+    assert_eq!(paths(&Raw::default().header(b'1', b"h", 5).file(b"next", b"").end()), [&b"h"[..], b"next"]);
+    refused(Raw::default().pax(b'x', &[("size", "5")]).header(b'1', b"h", 0).file(b"next", b""));
+}
+
+/// GNU tar and Python read on to the NUL, or take the name that is not there.
+#[test]
+fn long_names_that_readers_differ_on() {
+    for flag in *b"LK" {
+        let mut raw = Raw::default().gnu(flag, b"././@LongLink", 3, |_| ()).data(b"abc");
+        assert!(read(&Raw(raw.0.clone()).file(b"f", b"").end()).is_ok());
+        raw.0[BLOCK + 3] = b'd';
+        assert!(refused(raw.file(b"f", b"")).contains("goes on in the padding"));
+        let empty = Raw::default().gnu(flag, b"././@LongLink", 3, |_| ()).data(b"\0bc");
+        assert!(refused(empty.file(b"f", b"")).contains("empty"));
+        refused(Raw::default().gnu(flag, b"././@LongLink", 0, |_| ()).file(b"f", b""));
     }
 }
 
@@ -311,9 +342,6 @@ fn size_records_belong_to_their_entry() {
         assert_eq!(files.len(), 2);
         assert_eq!((files[0].0.size, &files[0].1), (1024, &data));
     }
-    // An entry without data has none, whoever says so.
-    let raw = Raw::default().pax(b'x', &[("size", "512")]).header(b'2', b"link", 512);
-    assert_eq!(paths(&raw.file(b"next", b"").end()), [&b"link"[..], b"next"]);
     // A second PAX header ends what the first one said.
     let raw = Raw::default().pax(b'x', &[("size", "512")]).pax(b'x', &[("uid", "1")]);
     assert_eq!(paths(&raw.header(b'0', b"a", 0).file(b"b", b"").end()), [b"a", b"b"]);

@@ -52,7 +52,7 @@ impl Judge {
         let python = self.python.list(archive);
         let gnu = self.gnu.list(archive);
         self.tally.archives += 1;
-        let agree = matches!((&python, &gnu), (Ok(python), Ok(gnu)) if compare(python, gnu).iter().all(|f| *f == "mtime"));
+        let agree = matches!((&python, &gnu), (Ok(python), Ok(gnu)) if compare(python, gnu).is_empty());
         self.tally.well_formed += usize::from(agree);
         let mut problems = Vec::new();
         match &ours {
@@ -60,7 +60,9 @@ impl Judge {
                 if sound {
                     problems.push(format!("refused: {error}"));
                 } else if agree {
-                    self.excuse(known::refused(&error.to_string()), &mut problems, || format!("refused: {error}"));
+                    self.excuse(known::refused(&error.to_string()), &mut problems, || {
+                        format!("refused: {error}")
+                    });
                 }
             }
             Ok(ours) => {
@@ -69,14 +71,16 @@ impl Judge {
                 match &gnu {
                     Ok(gnu) => {
                         let fields = compare(ours, gnu);
-                        let known = known::unlike_gnu(archive, &fields, ours, gnu);
+                        let known = known::unlike_gnu(archive, &fields);
                         if !fields.is_empty() {
                             let text = || format!("unlike GNU tar in {fields:?}: {}", explain(ours, gnu));
                             self.excuse(known, &mut problems, text);
                         }
                     }
                     Err(error) => {
-                        self.excuse(known::gnu_complains(error), &mut problems, || format!("GNU tar: {error}"));
+                        self.excuse(known::gnu_complains(error), &mut problems, || {
+                            format!("GNU tar: {error}")
+                        });
                     }
                 }
                 match &python {
@@ -89,7 +93,7 @@ impl Judge {
                         }
                     }
                     Err(error) if sound => {
-                        let known = known::python_complains(archive);
+                        let known = known::unlike_python(archive, &["entries"]);
                         self.excuse(known, &mut problems, || format!("Python: {error}"));
                     }
                     Err(_) => {}
@@ -103,7 +107,12 @@ impl Judge {
         }
     }
 
-    fn excuse(&mut self, known: Option<&'static str>, problems: &mut Vec<String>, text: impl FnOnce() -> String) {
+    fn excuse(
+        &mut self,
+        known: Option<&'static str>,
+        problems: &mut Vec<String>,
+        text: impl FnOnce() -> String,
+    ) {
         match known {
             Some(reason) => *self.tally.known.entry(reason).or_default() += 1,
             None => problems.push(text()),

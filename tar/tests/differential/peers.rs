@@ -132,13 +132,15 @@ impl GnuTar {
 
 fn gnu_line(line: &[u8]) -> View {
     let line = str::from_utf8(line).unwrap();
-    
+
     let (front, quoted) = line.split_at(line.find('"').expect(line));
     let words: Vec<&str> = front.split_whitespace().collect();
     let (uid, gid) = words[1].split_once('/').expect(line);
     let (path, rest) = unquote(&quoted[1..]);
     let link = match rest.find('"') {
-        Some(start) if rest.starts_with(" -> ") || rest.starts_with(" link to ") => unquote(&rest[start + 1..]).0,
+        Some(start) if rest.starts_with(" -> ") || rest.starts_with(" link to ") => {
+            unquote(&rest[start + 1..]).0
+        }
         _ => Vec::new(),
     };
     let (size, device) = match words[2].split_once(',') {
@@ -185,7 +187,7 @@ fn time(words: &[&str]) -> Time {
     let (whole, fraction) = words.last().unwrap().split_once('.').unwrap_or((words.last().unwrap(), ""));
     let nanoseconds = format!("{fraction:0<9}").parse().unwrap();
     if words.len() == 1 {
-        return Time::Exact(whole.parse().unwrap(), nanoseconds);
+        return Time::Listed(whole.parse().unwrap(), nanoseconds);
     }
     let numbers = |text: &str, between| -> Vec<i64> {
         text.rsplitn(3, between).map(|number| number.parse().unwrap()).collect()
@@ -196,7 +198,7 @@ fn time(words: &[&str]) -> Time {
     let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let leaps = y.div_euclid(4) - y.div_euclid(100) + y.div_euclid(400);
     let days = 365 * y + leaps + (153 * m + 2) / 5 + day - 1 - 719_468;
-    Time::Exact(days * 86_400 + clock[2] * 3600 + clock[1] * 60 + clock[0], nanoseconds)
+    Time::Listed(days * 86_400 + clock[2] * 3600 + clock[1] * 60 + clock[0], nanoseconds)
 }
 
 /// Reads a C string after its opening quote; returns what follows its closing one.

@@ -35,6 +35,8 @@ pub(crate) enum Time {
     Exact(i64, u32),
     /// Python has floats.
     Float(f64),
+    /// GNU tar lists what is before 1970 by its distance: -1.25 is not -2 and 0.75 but -1 and 0.25.
+    Listed(i64, u32),
 }
 
 impl Time {
@@ -44,6 +46,17 @@ impl Time {
             (Self::Exact(seconds, nanoseconds), Self::Float(float)) => {
                 let ours = *seconds as f64 + f64::from(*nanoseconds) / 1e9;
                 (ours - float).abs() <= ours.abs() * f64::EPSILON + 1e-8
+            }
+            (Self::Exact(seconds @ ..0, nanoseconds @ 1..), Self::Listed(listed, fraction)) => {
+                (seconds + 1, 1_000_000_000 - nanoseconds) == (*listed, *fraction)
+            }
+            (Self::Exact(seconds, nanoseconds), Self::Listed(listed, fraction)) => {
+                (seconds, nanoseconds) == (listed, fraction)
+            }
+            (Self::Float(float), Self::Listed(listed, fraction)) => {
+                let fraction = f64::from(*fraction) / 1e9;
+                let near = |theirs: f64| (theirs - float).abs() <= float.abs() * f64::EPSILON + 1e-8;
+                near(*listed as f64 + fraction) || near(*listed as f64 - fraction)
             }
             (one, other) => one == other,
         }
@@ -80,7 +93,8 @@ impl View {
 
 /// Where two lists differ: a field, or `entries` if one is longer. Nothing if they agree.
 pub(crate) fn compare(ours: &[View], theirs: &[View]) -> Vec<&'static str> {
-    let mut fields: Vec<_> = ours.iter().zip(theirs).flat_map(|(ours, theirs)| ours.differing(theirs)).collect();
+    let mut fields: Vec<_> =
+        ours.iter().zip(theirs).flat_map(|(ours, theirs)| ours.differing(theirs)).collect();
     if ours.len() != theirs.len() {
         fields.push("entries");
     }
@@ -104,8 +118,17 @@ pub(crate) fn explain(ours: &[View], theirs: &[View]) -> String {
 impl fmt::Display for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, size, mode, uid, gid, mtime, device, digest, owners, xattrs, .. } = self;
-        write!(f, "{kind}{mode:04o} {uid}/{gid} {size} {mtime:?} {:?}", self.path.escape_ascii().to_string())?;
-        write!(f, " -> {:?} {device:?} {}", self.link.escape_ascii().to_string(), digest.as_deref().unwrap_or(""))?;
+        write!(
+            f,
+            "{kind}{mode:04o} {uid}/{gid} {size} {mtime:?} {:?}",
+            self.path.escape_ascii().to_string()
+        )?;
+        write!(
+            f,
+            " -> {:?} {device:?} {}",
+            self.link.escape_ascii().to_string(),
+            digest.as_deref().unwrap_or("")
+        )?;
         write!(f, " {owners:?} {xattrs:?}")
     }
 }

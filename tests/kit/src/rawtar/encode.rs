@@ -24,7 +24,11 @@ fn fits(member: &Member, format: Format) -> bool {
             numbers && !special && path.len() <= 100 && member.link.len() <= 100 && member.sparse.is_none()
         }
         Format::Ustar => {
-            numbers && devices && member.sparse.is_none() && split(&path, 155).is_some() && member.link.len() <= 100
+            numbers
+                && devices
+                && member.sparse.is_none()
+                && split(&path, 155).is_some()
+                && member.link.len() <= 100
         }
         Format::Pax | Format::Star | Format::Gnu => true,
     }
@@ -108,6 +112,8 @@ impl Encoder<'_> {
         match self.member.kind {
             Kind::File if block[156] == b'S' => b'S',
             Kind::File if self.format == Format::V7 => 0,
+            // The start of a long name may end in a slash: a directory, says Python.
+            Kind::File if block[99] == b'/' => b'0',
             Kind::File => *self.rng.pick(b"0000\x007"),
             Kind::HardLink => b'1',
             Kind::Symlink => b'2',

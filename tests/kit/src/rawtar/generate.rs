@@ -95,7 +95,19 @@ pub fn members(rng: &mut Rng, names: Names) -> Vec<Member> {
 
 fn any_kind(rng: &mut Rng) -> Kind {
     use Kind::{BlockDevice, CharDevice, Directory, Fifo, File, HardLink, Symlink};
-    *rng.pick(&[File, File, File, File, Directory, Directory, Symlink, HardLink, CharDevice, BlockDevice, Fifo])
+    *rng.pick(&[
+        File,
+        File,
+        File,
+        File,
+        Directory,
+        Directory,
+        Symlink,
+        HardLink,
+        CharDevice,
+        BlockDevice,
+        Fifo,
+    ])
 }
 
 fn tree(rng: &mut Rng) -> Vec<Member> {
@@ -121,7 +133,8 @@ fn tree(rng: &mut Rng) -> Vec<Member> {
         if is_directory.get(&path).is_some_and(|is| *is != (kind == Kind::Directory)) {
             continue;
         }
-        let files: Vec<_> = is_directory.iter().filter(|(_, is)| !**is).map(|(path, _)| path.clone()).collect();
+        let files: Vec<_> =
+            is_directory.iter().filter(|(_, is)| !**is).map(|(path, _)| path.clone()).collect();
         let link = match kind {
             Kind::HardLink if files.is_empty() => {
                 kind = Kind::File;

@@ -167,12 +167,28 @@ fn strange(rng: &mut Rng) -> Vec<u8> {
         "GNU.sparse.offset",
     ];
     const VALUES: [&str; 16] = [
-        "", "0", "1", "5", "512", "1024", "-1", "+1", " 1", "1.5", "0,5", "0,0", "0,512,600,1", "q/r/", "../s", "BINARY",
+        "",
+        "0",
+        "1",
+        "5",
+        "512",
+        "1024",
+        "-1",
+        "+1",
+        " 1",
+        "1.5",
+        "0,5",
+        "0,0",
+        "0,512,600,1",
+        "q/r/",
+        "../s",
+        "BINARY",
     ];
     let magic = *rng.pick(&[b"ustar\x0000", b"ustar  \0"]);
     let flag = *rng.pick(b"xxxxXgLK");
     if matches!(flag, b'L' | b'K') {
-        let name = *rng.pick(&[&b"long\0"[..], b"long", b"", b"\0", b"a\0b", b"dir/\0", b"../t\0", b"/abs\0"]);
+        let name =
+            *rng.pick(&[&b"long\0"[..], b"long", b"", b"\0", b"a\0b", b"dir/\0", b"../t\0", b"/abs\0"]);
         return extension(flag, b"././@LongLink", magic, name);
     }
     let mut body = Vec::new();

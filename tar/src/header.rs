@@ -64,6 +64,12 @@ impl Format {
     }
 }
 
+/// Whether GNU tar takes a ustar header for one of star: it looks at the times instead of the trailer.
+pub(crate) fn is_star_for_gnu(block: &Block) -> bool {
+    let is_time = |field: &[u8]| matches!(field, [b'0'..=b'7', .., b' ']);
+    block[STAR_PREFIX.end - 1] == 0 && is_time(&block[STAR_ATIME]) && is_time(&block[STAR_CTIME])
+}
+
 /// What stands before the name, without the slash between.
 pub(crate) fn prefix(block: &Block, format: Format) -> &[u8] {
     match format {

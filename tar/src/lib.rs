@@ -21,6 +21,8 @@
 //! * A GNU long name that is empty, or goes on in the padding behind it, is refused: Go takes the header's name and
 //!   cuts the other one off, GNU tar and Python do neither.
 //! * So is an octal number with a NUL before its digits, which Go skips, and which is 0 for GNU tar and Python.
+//! * A PAX sparse map needs a header in ustar format, as all writers give it: with another one GNU tar does not know
+//!   what to make of it and looks for the next header elsewhere.
 //! * `GNU.sparse.size` without a map is refused unless it is the entry's size: GNU tar and Python follow it, Go
 //!   does not.
 //! * A global `size` or sparse map is refused: it would frame every later entry, and readers disagree on it.

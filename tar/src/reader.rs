@@ -311,7 +311,7 @@ impl<R: BufRead> Reader<R> {
         if flag == b'S' {
             self.gnu_sparse(format, &mut entry)?;
         } else {
-            self.pax_sparse(local.sparse, &mut entry)?;
+            self.pax_sparse(local.sparse, format, &mut entry)?;
         }
         Ok(entry)
     }
@@ -375,7 +375,7 @@ impl<R: BufRead> Reader<R> {
         self.set_map(map, entry)
     }
 
-    fn pax_sparse(&mut self, records: pax::Sparse, entry: &mut Entry) -> Result<(), Error> {
+    fn pax_sparse(&mut self, records: pax::Sparse, format: Format, entry: &mut Entry) -> Result<(), Error> {
         let Some(map_in_data) = records.map_in_data().map_err(|flaw| self.locate(flaw))? else {
             // Without a map, GNU tar and Python take this for the size of the data, and Go does not.
             if records.real_size().is_some_and(|size| size != entry.size) {
@@ -385,6 +385,10 @@ impl<R: BufRead> Reader<R> {
         };
         if entry.kind != EntryKind::Regular {
             return Err(self.locate(Flaw::invalid("GNU.sparse", "on what is not a regular file")));
+        }
+        // GNU tar then skips as many bytes as the file has with its holes, and so finds other entries than Go.
+        if format != Format::Ustar || header::is_star_for_gnu(&self.block) {
+            return Err(self.locate(Flaw::invalid("GNU.sparse", "with a header of another format")));
         }
         if let Some(size) = records.real_size() {
             entry.size = size;

@@ -173,6 +173,26 @@ fn sizes_of_what_has_no_data() {
     refused(Raw::default().pax(b'x', &[("size", "5")]).header(b'1', b"h", 0).file(b"next", b""));
 }
 
+/// GNU tar knows sparse files by the format of their header.
+#[test]
+fn sparse_records_need_a_ustar_header() {
+    let records = [("GNU.sparse.size", "1024"), ("GNU.sparse.map", "0,0,1024,0")];
+    let edits: [(bool, fn(&mut Block)); 5] = [
+        (true, |_| ()),
+        (false, |b| put(b, header::MAGIC, b"ustar  \0")),
+        (false, |b| put(b, header::MAGIC, &[0; 8])),
+        (false, |b| put(b, 508..512, b"tar\0")),
+        (false, |b| put(b, 476..500, b"00000000001 00000000001 ")),
+    ];
+    for (good, edit) in edits {
+        let raw = Raw::default().pax(b'x', &records).block(b'0', b"f", 0, edit);
+        assert_eq!(read(&raw.end()).is_ok(), good);
+    }
+    let lone = |size| Raw::default().pax(b'x', &[("GNU.sparse.size", size)]).file(b"f", b"12345");
+    assert_eq!(one(lone("5")).size, 5);
+    assert!(refused(lone("6")).contains("no map"));
+}
+
 /// GNU tar and Python read on to the NUL, or take the name that is not there.
 #[test]
 fn long_names_that_readers_differ_on() {

@@ -120,7 +120,7 @@ impl Judge {
     }
 
     fn finish(self) -> Tally {
-        let shown = self.failures.iter().take(10).map(|text| format!("\n{text}\n")).collect::<String>();
+        let shown = self.failures.iter().take(200).map(|text| format!("\n{text}\n")).collect::<String>();
         assert!(self.failures.is_empty(), "{} archives: {shown}", self.failures.len());
         self.tally
     }

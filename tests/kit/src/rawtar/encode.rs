@@ -30,7 +30,9 @@ fn fits(member: &Member, format: Format) -> bool {
                 && split(&path, 155).is_some()
                 && member.link.len() <= 100
         }
-        Format::Pax | Format::Star | Format::Gnu => true,
+        // star has a form of its own for sparse files.
+        Format::Star => member.sparse.is_none(),
+        Format::Pax | Format::Gnu => true,
     }
 }
 
@@ -242,7 +244,10 @@ impl Encoder<'_> {
                     self.record("atime", text.as_bytes());
                 }
                 Format::Gnu => self.number(block, 345, 12, time.0, ""),
-                Format::Star if time.0 >= 0 => self.number(block, 476, 12, time.0, ""),
+                Format::Star => {
+                    put(block, 476, format!("{:011o} ", time.0).as_bytes());
+                    put(block, 488, format!("{:011o} ", time.0 + 1).as_bytes());
+                }
                 _ => {}
             }
         }

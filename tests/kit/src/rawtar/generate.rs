@@ -23,12 +23,15 @@ pub fn archive(rng: &mut Rng, names: Names) -> Vec<u8> {
     let mut out = Vec::new();
     // Old GNU times are where Python looks for a prefix, so most archives have none.
     let times = rng.one_in(6);
+    let mut has_global = false;
     for mut member in members(rng, names) {
         let format = if mixed { *rng.pick(&formats) } else { one };
         if !times && format == Format::Gnu {
             member.atime = None;
         }
-        if format == Format::Pax && rng.one_in(20) {
+        // At a second one GNU tar forgets the first.
+        if format == Format::Pax && !has_global && rng.one_in(20) {
+            has_global = true;
             out.extend(global(rng));
         }
         append(&mut out, &member, format, rng);
@@ -112,6 +115,7 @@ fn any_kind(rng: &mut Rng) -> Kind {
 
 fn tree(rng: &mut Rng) -> Vec<Member> {
     let mut is_directory: BTreeMap<Vec<u8>, bool> = BTreeMap::new();
+    let mut spellings: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     let mut members = vec![member(rng, b".".to_vec(), Kind::Directory, Vec::new(), Names::Tree)];
     let long = vec![b'l'; 120];
     let parts: [&[u8]; 6] = [b"a", b"b\xff", b"c c", b"d\n", "\u{fc}".as_bytes(), &long];
@@ -126,6 +130,7 @@ fn tree(rng: &mut Rng) -> Vec<Member> {
         for directory in above {
             if is_directory.insert(directory.clone(), true).is_none() {
                 let path = spelled(rng, &directory);
+                spellings.insert(directory, path.clone());
                 members.push(member(rng, path, Kind::Directory, Vec::new(), Names::Tree));
             }
         }
@@ -148,7 +153,15 @@ fn tree(rng: &mut Rng) -> Vec<Member> {
             _ => Vec::new(),
         };
         is_directory.insert(path.clone(), kind == Kind::Directory);
-        let path = spelled(rng, &path);
+        // Of a directory that comes twice in two spellings, GNU tar keeps what the first says.
+        let path = match spellings.get(&path) {
+            Some(spelling) if kind == Kind::Directory => spelling.clone(),
+            _ => {
+                let spelling = spelled(rng, &path);
+                spellings.insert(path, spelling.clone());
+                spelling
+            }
+        };
         members.push(member(rng, path, kind, link, Names::Tree));
     }
     members

@@ -100,6 +100,7 @@ pub(crate) fn unlike_python(archive: &[u8], fields: &[&str]) -> Option<&'static 
 }
 
 /// What the headers of an archive have in them.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Facts {
     globals: usize,
     /// A regular file whose name ends in a slash, or may.

@@ -137,7 +137,7 @@ fn gnu_line(line: &[u8]) -> View {
     let words: Vec<&str> = front.split_whitespace().collect();
     let (uid, gid) = words[1].split_once('/').expect(line);
     let (path, rest) = unquote(&quoted[1..]);
-    let link = match rest.find('"') {
+    let target = match rest.find('"') {
         Some(start) if rest.starts_with(" -> ") || rest.starts_with(" link to ") => {
             unquote(&rest[start + 1..]).0
         }
@@ -159,7 +159,7 @@ fn gnu_line(line: &[u8]) -> View {
         uid: uid.parse().unwrap(),
         gid: gid.parse().unwrap(),
         mtime: time(&words[3..]),
-        link,
+        link: target,
         device,
         digest: None,
         owners: None,

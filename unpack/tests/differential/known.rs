@@ -16,7 +16,10 @@ const REFUSED: List = &[
     ("ends inside the end of the archive", "GNU tar ignores a part of a block at the end; Go refuses it"),
     ("after its extension header", "GNU tar ignores a last extension header; Go refuses it"),
     ("no entry follows", "GNU tar ignores a last extension header; Go refuses it"),
-    ("a lone block of zeros before the end", "GNU tar stops at one block of zeros; Go refuses what follows it"),
+    (
+        "a lone block of zeros before the end",
+        "GNU tar stops at one block of zeros; Go refuses what follows it",
+    ),
     ("`PAX record`", "GNU tar stops at a NUL in place of a record; Go refuses it"),
     ("not a decimal number", "GNU tar ignores the record or reads half a number; Go refuses it"),
     ("not an octal or base-256 number", "GNU tar reads 0, half a number or none; Go refuses it"),
@@ -54,7 +57,10 @@ const GNU_COMPLAINS: List = &[
     ("Cannot mknod: Invalid argument", "a device number that the kernel does not have"),
     ("Cannot hard link", "a hard link takes the place of a directory, or its own"),
     ("Cannot open: Is a directory", "a file takes the place of a directory, as an image's later entries do"),
-    ("Malformed extended header: invalid", "an empty value means the header's own field, as in Go and libarchive"),
+    (
+        "Malformed extended header: invalid",
+        "an empty value means the header's own field, as in Go and libarchive",
+    ),
     ("Substituting `.'", "an empty value means the header's own field, as in Go and libarchive"),
     ("where numeric", "the field has no meaning there, or limits differ"),
     ("obsolescent base-64", "the field has no meaning there"),
@@ -81,11 +87,17 @@ pub(crate) fn unlike_gnu(archive: &[u8], found: &[Difference]) -> Option<&'stati
         return Some("a second global header adds to the first, as in POSIX; GNU tar forgets the first");
     }
     if headers().any(|header| header[257..].starts_with(b"ustar  \0") && header[345] != 0) {
-        return Some("a GNU header with a prefix in the place of its times, as Go once wrote it; GNU tar ignores it");
+        return Some(
+            "a GNU header with a prefix in the place of its times, as Go once wrote it; GNU tar ignores it",
+        );
     }
     let listed = Listed::of(archive);
-    if found.iter().all(|difference| listed.twice(&difference.path)) && only(&["mode", "owner", "mtime", "xattrs"]) {
-        return Some("of what comes twice in two spellings, once as a directory, GNU tar keeps what that said");
+    if found.iter().all(|difference| listed.twice(&difference.path))
+        && only(&["mode", "owner", "mtime", "xattrs"])
+    {
+        return Some(
+            "of what comes twice in two spellings, once as a directory, GNU tar keeps what that said",
+        );
     }
     if listed.slash {
         return Some("a regular file whose name ends in a slash is one, as in Go; GNU tar makes a directory");
@@ -119,7 +131,8 @@ impl Listed {
     }
 
     fn twice(&self, path: &[u8]) -> bool {
-        let is_twice = |names: &BTreeSet<_>| names.len() > 1 && names.iter().any(|(is_directory, _)| *is_directory);
+        let is_twice =
+            |names: &BTreeSet<_>| names.len() > 1 && names.iter().any(|(is_directory, _)| *is_directory);
         self.names.get(path).is_some_and(is_twice)
     }
 }

@@ -58,7 +58,7 @@ const VALUES: [&[u8]; 24] = [
 /// Changes `archive` once to three times, mostly so that checksums are right again. `other` is where foreign
 /// pieces come from.
 pub fn mutate(archive: &mut Vec<u8>, other: &[u8], rng: &mut Rng) {
-    for _ in 0..1 + rng.below(3) {
+    for _ in 0..=rng.below(3) {
         once(archive, other, rng);
     }
 }
@@ -192,7 +192,7 @@ fn strange(rng: &mut Rng) -> Vec<u8> {
         return extension(flag, b"././@LongLink", magic, name);
     }
     let mut body = Vec::new();
-    for _ in 0..1 + rng.below(3) {
+    for _ in 0..=rng.below(3) {
         body.extend(record(rng.pick(&KEYS).as_bytes(), rng.pick(&VALUES).as_bytes()));
     }
     match rng.below(12) {

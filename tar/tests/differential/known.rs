@@ -1,5 +1,6 @@
 //! Every difference that is allowed, with its reason.
 
+use layerstore_tar::{EntryKind, Reader};
 use layerstore_testkit::rawtar::{BLOCK, is_header};
 
 /// A part of a message, and why it is no mistake.
@@ -62,19 +63,30 @@ pub(crate) fn gnu_complains(complaint: &str) -> Option<&'static str> {
 /// Where this crate and GNU tar read something else without a word. The entries are always the same ones.
 pub(crate) fn unlike_gnu(archive: &[u8], fields: &[&str]) -> Option<&'static str> {
     let facts = Facts::of(archive);
-    let only = |allowed: &[&str]| fields.iter().all(|field| allowed.contains(field));
-    if facts.globals > 1 && only(&["mtime", "uid", "gid"]) {
-        return Some("a second global header adds to the first, as in POSIX; GNU tar forgets the first");
-    }
-    if facts.trailing_slash && only(&["kind"]) {
-        return Some("a regular file whose name ends in a slash is one, as in Go; GNU tar makes a directory");
-    }
-    if facts.old_prefix && only(&["path"]) {
-        return Some(
+    let causes: [(bool, &[&str], &str); 4] = [
+        (
+            facts.globals > 1,
+            &["mtime", "uid", "gid", "path", "link"],
+            "a second global header adds to the first, as in POSIX; GNU tar forgets the first",
+        ),
+        (
+            facts.device_records,
+            &["device"],
+            "device numbers in records, as star and libarchive write them; GNU tar does not know those",
+        ),
+        (
+            facts.trailing_slash,
+            &["kind"],
+            "a regular file whose name ends in a slash is one, as in Go; GNU tar makes a directory",
+        ),
+        (
+            facts.gnu_prefix,
+            &["path"],
             "a GNU header with a prefix in the place of its times, as Go once wrote it; GNU tar ignores it",
-        );
-    }
-    None
+        ),
+    ];
+    let cause = |field: &&str| causes.iter().find(|(is_so, fields, _)| *is_so && fields.contains(field));
+    fields.iter().all(|field| cause(field).is_some()).then(|| cause(fields.first()?).map(|cause| cause.2))?
 }
 
 /// Where Python reads something else that everyone else reads alike.
@@ -93,6 +105,9 @@ pub(crate) fn unlike_python(archive: &[u8], fields: &[&str]) -> Option<&'static 
     if facts.v7 && only(&["owners"]) {
         return Some("Python reads owners' names where the format has none");
     }
+    if facts.global_between && only(&["xattrs", "owners", "mtime"]) {
+        return Some("Python forgets a global header between a PAX header and its entry");
+    }
     if facts.two_pax {
         return Some("Python merges two PAX headers before one entry; the second replaces the first");
     }
@@ -103,13 +118,18 @@ pub(crate) fn unlike_python(archive: &[u8], fields: &[&str]) -> Option<&'static 
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Facts {
     globals: usize,
-    /// A regular file whose name ends in a slash, or may.
+    /// A regular file whose name ends in a slash.
     trailing_slash: bool,
     /// Something where ustar has its prefix and this format has times or nothing.
+    gnu_prefix: bool,
+    /// The same where Python takes it for a prefix.
     old_prefix: bool,
     sparse: bool,
     sparse_size: bool,
     v7: bool,
+    device_records: bool,
+    /// A global header after a PAX header.
+    global_between: bool,
     /// Two PAX headers, and at most long names between.
     two_pax: bool,
 }
@@ -120,23 +140,27 @@ impl Facts {
         let flag = |flag| headers.iter().filter(|header| header[156] == flag).count();
         let is_ustar = |header: &[u8]| header[257..].starts_with(b"ustar\0");
         let contains = |part: &[u8]| archive.windows(part.len()).any(|window| window == part);
-        let slash = |header: &&&[u8]| {
-            let name = header[..100].split(|&c| c == 0).next().unwrap_or_default();
-            matches!(header[156], b'0' | b'7' | b'S') && name.ends_with(b"/")
-        };
+        let mut trailing_slash = false;
+        let mut reader = Reader::new(archive);
+        while let Ok(Some(entry)) = reader.next_entry() {
+            trailing_slash |= entry.kind == EntryKind::Regular && entry.path.ends_with(b"/");
+        }
+        let prefix =
+            |header: &&[u8]| !is_ustar(header) && header[345] != 0 && !matches!(header[156], b'L' | b'K');
+        let all_flags: Vec<u8> =
+            headers.iter().map(|header| header[156]).filter(|flag| !b"LK".contains(flag)).collect();
         let flags: Vec<u8> =
             headers.iter().map(|header| header[156]).filter(|flag| !b"LKg".contains(flag)).collect();
         Self {
             globals: flag(b'g'),
-            trailing_slash: headers.iter().any(|header| slash(&header))
-                || contains(b"/\n")
-                || contains(b"/\0"),
-            old_prefix: headers.iter().any(|header| {
-                !is_ustar(header) && header[345] != 0 && !matches!(header[156], b'L' | b'K' | b'S')
-            }),
+            trailing_slash,
+            gnu_prefix: headers.iter().any(prefix),
+            old_prefix: headers.iter().any(|header| prefix(header) && header[156] != b'S'),
             sparse: flag(b'S') > 0,
             sparse_size: contains(b"GNU.sparse.") && contains(b" size="),
-            v7: headers.iter().any(|header| !header[257..].starts_with(b"ustar")),
+            v7: headers.iter().any(|header| !is_ustar(header) && !header[257..].starts_with(b"ustar  \0")),
+            device_records: contains(b"SCHILY.dev"),
+            global_between: all_flags.windows(2).any(|pair| matches!(pair, [b'x' | b'X', b'g'])),
             two_pax: flags.windows(2).any(|pair| pair.iter().all(|flag| matches!(flag, b'x' | b'X'))),
         }
     }

@@ -31,8 +31,16 @@
 //!   nothing, as in Go and GNU tar, although POSIX lets `pax` archives carry data there. A size of the others that
 //!   is not 0, or of a hard link in a PAX record, is refused: GNU tar skips so many bytes, Go does not, and so they
 //!   would find different entries.
+//! * A regular file (`0`, `7`) whose name ends in a slash is one, as in Go; GNU tar makes a directory. Of type NUL it
+//!   is a directory for all.
+//! * Where a GNU header has no times but text in their place, that is a prefix of the name, as Go once wrote it and
+//!   still reads it; GNU tar ignores it.
+//! * Device numbers may be in `SCHILY.devmajor` and `SCHILY.devminor`, as star and libarchive write them; GNU tar and
+//!   Go do not know those.
 //! * The archive ends at two zero blocks, at an end of file between entries or inside an entry's padding, or
 //!   at one zero block and an end of file.
+//!
+//! `tests/differential` compares all that with Python's `tarfile` and GNU tar, and lists every known difference.
 //!
 //! # Example
 //!

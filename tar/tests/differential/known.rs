@@ -63,7 +63,12 @@ pub(crate) fn gnu_complains(complaint: &str) -> Option<&'static str> {
 /// Where this crate and GNU tar read something else without a word. The entries are always the same ones.
 pub(crate) fn unlike_gnu(archive: &[u8], fields: &[&str]) -> Option<&'static str> {
     let facts = Facts::of(archive);
-    let causes: [(bool, &[&str], &str); 4] = [
+    let causes: [(bool, &[&str], &str); 5] = [
+        (
+            facts.empty_link,
+            &["link"],
+            "an empty record means the header's own field, as in Go and libarchive; GNU tar takes the link as empty",
+        ),
         (
             facts.globals > 1,
             &["mtime", "uid", "gid", "path", "link"],
@@ -93,6 +98,17 @@ pub(crate) fn unlike_gnu(archive: &[u8], fields: &[&str]) -> Option<&'static str
 pub(crate) fn unlike_python(archive: &[u8], fields: &[&str]) -> Option<&'static str> {
     let facts = Facts::of(archive);
     let only = |allowed: &[&str]| fields.iter().all(|field| allowed.contains(field));
+    if facts.device_records && only(&["device"]) {
+        return Some("Python does not know device numbers in records");
+    }
+    if facts.libarchive && only(&["xattrs"]) {
+        return Some("Python does not know libarchive's form of attributes");
+    }
+    if facts.gnu_prefix && only(&["path"]) {
+        return Some(
+            "a GNU header with a prefix in the place of its times, as Go once wrote it; Python ignores it",
+        );
+    }
     if facts.old_prefix {
         return Some("Python takes the access time of a GNU header for a prefix");
     }
@@ -128,6 +144,8 @@ struct Facts {
     sparse_size: bool,
     v7: bool,
     device_records: bool,
+    libarchive: bool,
+    empty_link: bool,
     /// A global header after a PAX header.
     global_between: bool,
     /// Two PAX headers, and at most long names between.
@@ -159,6 +177,8 @@ impl Facts {
             sparse: flag(b'S') > 0,
             sparse_size: contains(b"GNU.sparse.") && contains(b" size="),
             v7: headers.iter().any(|header| !is_ustar(header) && !header[257..].starts_with(b"ustar  \0")),
+            empty_link: contains(b" linkpath=\n"),
+            libarchive: contains(b"LIBARCHIVE.xattr."),
             device_records: contains(b"SCHILY.dev"),
             global_between: all_flags.windows(2).any(|pair| matches!(pair, [b'x' | b'X', b'g'])),
             two_pax: flags.windows(2).any(|pair| pair.iter().all(|flag| matches!(flag, b'x' | b'X'))),

@@ -5,6 +5,7 @@
 //! - [`cases`] reads the cases in `fixtures/layers`.
 //! - [`tree`] records a directory exactly and says how two differ; [`mod@reference`] unpacks an image with GNU
 //!   tar, independently of layerstore.
+//! - [`rawtar`] writes tar archives of every format and damages them; [`rng`] is what both draw from.
 //! - [`sandbox`] runs the binary on a store of its own and leaves nothing behind; [`disk`] gives it a small
 //!   file system; [`user_namespace`] a user namespace; [`require`] says what a test needs from the machine.
 //!
@@ -21,8 +22,10 @@ pub mod disk;
 pub mod docker;
 pub mod image;
 pub mod layer;
+pub mod rawtar;
 pub mod reference;
 pub mod require;
+pub mod rng;
 pub mod sandbox;
 pub mod tree;
 pub mod user_namespace;

@@ -220,6 +220,10 @@ impl<'a> Applier<'a> {
             EntryKind::BlockDevice => (FileType::BlockDevice, entry.device),
             _ => (FileType::Fifo, (0, 0)),
         };
+        // The kernel's device numbers have 12 and 20 bits; makedev makes another device of what is larger.
+        if device.0 > 0xfff || device.1 > 0xf_ffff {
+            return Err(refused(&entry.path, "its device number is larger than those of the kernel"));
+        }
         let mode = Mode::from_raw_mode(entry.mode);
         let number = makedev(device.0, device.1);
         let (_, created) = self.create(path, |parent, name| {

@@ -54,7 +54,6 @@ const GNU_COMPLAINS: List = &[
     ("Unexpected EOF", "the last entry's padding is missing, which Go accepts"),
     ("Removing leading", "a note that a leading slash is not followed"),
     (": File exists", "something takes the place of a directory, as an image's later entries do"),
-    ("Cannot mknod: Invalid argument", "a device number that the kernel does not have"),
     ("Cannot hard link", "a hard link takes the place of a directory, or its own"),
     ("Cannot open: Is a directory", "a file takes the place of a directory, as an image's later entries do"),
     (

@@ -152,6 +152,11 @@ fn privileged_devices_are_made_and_never_opened() {
     assert_eq!((tree.snapshot().at("dev").size, tree.snapshot().at("p").size), (4, 4));
     assert!(refusal(&[fifo("p"), file("p/x", "")]).contains("not a directory"));
     assert!(refusal(&[Entry::char_device(b"wh", 0, 0).into()]).contains("whiteout"));
+    // Cut to 32 bits, these would be whiteouts as well.
+    for (major, minor) in [(4096, 0), (0, 1 << 20), (u32::MAX, u32::MAX)] {
+        assert!(refusal(&[Entry::char_device(b"wh", major, minor).into()]).contains("larger"));
+        assert!(refusal(&[Entry::block_device(b"wh", major, minor).into()]).contains("larger"));
+    }
 }
 
 #[test]

@@ -259,7 +259,10 @@ impl<'a> Applier<'a> {
     ) -> Result<(Vec<u8>, T)> {
         let (directory, name) = split(path);
         let mut implied = Vec::new();
-        let place = self.root.created(directory, &mut implied)?;
+        self.root.created(directory, &mut implied)?;
+        // Before anything is removed: a link may lead back to what was made on the way to its end.
+        self.note_implied(implied)?;
+        let place = self.root.created(directory, &mut Vec::new())?;
         let created = place.join(name);
         let parent = place.directory.as_fd();
         let outcome = match make(parent, name) {
@@ -284,7 +287,6 @@ impl<'a> Applier<'a> {
             other => other.entry("create", path)?,
         };
         self.links.forget(&created);
-        self.note_implied(implied)?;
         self.result.usage.inodes += 1;
         Ok((created, outcome))
     }

@@ -173,34 +173,3 @@ fn control_characters_do_not_reach_messages() {
     let message = refusal(&[file("x", ""), file("x/\u{1b}[2J\n", ""), dir("x/\u{1b}[2J\n/y")]);
     assert!(!message.contains('\u{1b}') && !message.contains('\n'), "{message:?}");
 }
-
-#[test]
-fn somebody_who_swaps_directories_meanwhile_gains_nothing() {
-    let dir_with = tempfile::tempdir().unwrap();
-    let target = dir_with.path().join("tree");
-    std::fs::create_dir(&target).unwrap();
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    let mut items = vec![dir("a"), dir("a/b")];
-    for i in 0..3000 {
-        items.push(file(format!("a/b/file{}", i % 7), "changed").mode(0o777));
-        items.push(dir("a/b/dir").mode(0o700));
-        items.push(file(format!("a/new{i}/.wh.file"), ""));
-        items.push(file("other", ""));
-    }
-    let stream = tar(&items);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                drop(std::fs::rename(target.join("a"), target.join("z")));
-                drop(std::os::unix::fs::symlink("../canary", target.join("a")));
-                std::thread::yield_now();
-                drop(std::fs::remove_file(target.join("a")));
-                drop(std::fs::rename(target.join("z"), target.join("a")));
-                std::thread::yield_now();
-            }
-        });
-        // Whether it succeeds is a matter of luck.
-        drop(unpack_in(dir_with, &stream, None, &options()));
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    });
-}

@@ -11,6 +11,7 @@ mod contain;
 mod gnu_tar;
 mod limits;
 mod links;
+mod race;
 mod replace;
 mod sandbox;
 mod sparse;

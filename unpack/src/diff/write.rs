@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use layerstore_tar::{Entry, Segment, Timestamp, Writer};
+use layerstore_tar::{Entry, EntryKind, Segment, Timestamp, Writer};
 use rustix::fs::{FileType, Stat, major, minor};
 
 use super::content::{check_unchanged, read, segments};
@@ -13,6 +13,7 @@ use super::links::{Links, Name};
 use super::node::{Identity, Node, above, identity, names};
 use super::xattrs::{Opaque, Source, Xattrs};
 use super::{DiffOptions, Diffed, Holes};
+use crate::options::Devices;
 use crate::whiteout::{OPAQUE, PREFIX};
 
 /// Bytes read at once.
@@ -50,6 +51,8 @@ pub(super) struct Differ<'a, W> {
     links: Links,
     /// What [`Limits::memory`](crate::Limits::memory) limits.
     memory: u64,
+    /// Lengths of all files so far, holes included.
+    file_bytes: u64,
     buffer: Vec<u8>,
     /// Of the file at hand, from the root, which has the empty one.
     path: Vec<u8>,
@@ -64,6 +67,7 @@ impl<'a, W: Write> Differ<'a, W> {
             xattrs: Source::new(options.overlay, options.limits.tar),
             links: Links::default(),
             memory: 0,
+            file_bytes: 0,
             buffer: vec![0; BUFFER],
             path: Vec::new(),
             result: Diffed::default(),
@@ -252,6 +256,19 @@ impl<'a, W: Write> Differ<'a, W> {
         }
         if self.result.entries >= limits.entries {
             return Err(too_much(&self.path, "entries", limits.entries));
+        }
+        let above =
+            entry.path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".").skip(1);
+        if above.count() > limits.depth {
+            return Err(too_much(&self.path, "directories on the way to it", limits.depth as u64));
+        }
+        let device = matches!(entry.kind, EntryKind::CharDevice | EntryKind::BlockDevice);
+        if device && limits.devices == Devices::Refuse {
+            return Err(refused(&self.path, "it is a device node, and the limits allow none"));
+        }
+        self.file_bytes = self.file_bytes.saturating_add(entry.size);
+        if self.file_bytes > limits.output_bytes {
+            return Err(too_much(&self.path, "bytes of files", limits.output_bytes));
         }
         self.result.entries += 1;
         self.writer.append_entry(entry)?;

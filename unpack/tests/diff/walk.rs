@@ -31,6 +31,7 @@ fn a_tree_may_be_deeper_than_paths_and_than_a_process_has_files() {
     assert!(error.to_string().contains("more than 4096 bytes of a path"), "{error}");
 
     options.limits.tar.path = 2 * DEPTH + 2;
+    options.limits.depth = DEPTH;
     let layer = upper.diff_with(&options);
     let removed = std::process::Command::new("rm").arg("-rf").arg(upper.path("d")).status().unwrap();
     assert!(removed.success());
@@ -70,7 +71,8 @@ fn limits_are_those_of_who_reads_the_layer() {
     upper.xattr("d/f", "user.a", "12345").xattr("d/f", "user.b", "");
     let stream = upper.diff().stream;
     // What is enough, and what is not; exact but for memory and the estimate of a PAX header.
-    let cases: [(&str, Set, u64, u64); 8] = [
+    let cases: [(&str, Set, u64, u64); 9] = [
+        ("`d/f`", |limits, n| limits.depth = usize::try_from(n).unwrap(), 1, 0),
         ("`d/g`", |limits, n| limits.entries = n, 5, 3),
         ("`d/f`", |limits, n| limits.tar.path = usize::try_from(n).unwrap(), 3, 2),
         ("`d/s`", |limits, n| limits.tar.link = usize::try_from(n).unwrap(), 6, 5),
@@ -106,14 +108,17 @@ fn the_limit_of_link_targets_is_that_of_hard_links_too() {
 }
 
 #[test]
-fn a_file_with_a_hole_of_exabytes_does_not_fill_the_disk() {
+fn a_hole_of_terabytes_does_not_fill_the_disk() {
     let upper = Upper::new();
     // As large as this filesystem takes.
     let file = std::fs::File::create(upper.path("f")).unwrap();
     file.set_len(8 << 40).unwrap();
-    assert!(upper.diff().stream.len() < 10_000);
-    let error = upper.diff_with(&DiffOptions { holes: Holes::Fill, ..options() }).map(|_| ()).unwrap_err();
-    assert!(matches!(error, DiffError::Limit { limit, .. } if limit == 1 << 40), "{error:?}");
+    for holes in [Holes::Keep, Holes::Fill] {
+        let error = upper.diff_with(&DiffOptions { holes, ..options() }).map(|_| ()).unwrap_err();
+        assert!(matches!(error, DiffError::Limit { limit, .. } if limit == 1 << 40), "{error:?}");
+    }
+    let limits = Limits { output_bytes: 8 << 40, ..Limits::default() };
+    assert!(upper.diff_with(&DiffOptions { limits, ..options() }).unwrap().stream.len() < 10_000);
 }
 
 #[test]

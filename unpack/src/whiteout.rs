@@ -133,6 +133,7 @@ pub(crate) fn write(applier: &mut Applier<'_>, markers: Markers) -> Result<()> {
         }
         set_opaque(applier, path)?;
     }
+    let mut marked = Vec::new();
     for path in &markers.whiteouts {
         let (directory, name) = split(path);
         let existing = match applier.root.existing(directory)? {
@@ -149,7 +150,14 @@ pub(crate) fn write(applier: &mut Applier<'_>, markers: Markers) -> Result<()> {
             // The layer's own file hides the lower one anyway.
             Some(_) => {}
             None if markers.covered(path) => {}
-            None => set_whiteout(applier, path)?,
+            None => {
+                set_whiteout(applier, path)?;
+                // The root of a mount is always looked through. Most whiteouts of a directory follow each other.
+                if marked != directory {
+                    mark_origin(applier, directory)?;
+                    marked = directory.to_vec();
+                }
+            }
         }
     }
     Ok(())
@@ -158,25 +166,27 @@ pub(crate) fn write(applier: &mut Applier<'_>, markers: Markers) -> Result<()> {
 fn set_whiteout(applier: &mut Applier<'_>, path: &[u8]) -> Result<()> {
     let (directory, name) = split(path);
     let mut implied = Vec::new();
-    let origin = applier.options.overlay.origin();
     let parent = applier.root.created(directory, &mut implied)?;
     let parent = parent.directory.as_fd();
     mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0).entry("write a whiteout for", path)?;
-    // The root of a mount is always looked through.
-    if !directory.is_empty() {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = openat(parent, ".", flags, Mode::empty()).entry("open", directory)?;
-        match fsetxattr(&opened, origin, b"", XattrFlags::empty()) {
-            // Then whiteouts are listed, and still hide what they hide.
-            Ok(()) | Err(Errno::OPNOTSUPP) => {}
-            Err(errno) => return Err(errno).entry("mark as a place of whiteouts", directory),
-        }
-    }
     // Nobody sees it, but a layer gives the same tree each time.
     utimensat(parent, name, &EPOCH, AtFlags::SYMLINK_NOFOLLOW).entry("set the times of", path)?;
     applier.note_implied(implied)?;
     applier.result.usage.inodes += 1;
     Ok(())
+}
+
+/// Lets the kernel look for whiteouts in a directory when it lists it.
+fn mark_origin(applier: &mut Applier<'_>, path: &[u8]) -> Result<()> {
+    let attribute = applier.options.overlay.origin();
+    let Some(directory) = applier.root.existing(path)? else { return Ok(()) };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = openat(&directory.directory, ".", flags, Mode::empty()).entry("open", path)?;
+    match fsetxattr(&directory, attribute, b"", XattrFlags::empty()) {
+        // Then whiteouts are listed, and still hide what they hide.
+        Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+        Err(errno) => Err(errno).entry("mark as a place of whiteouts", path),
+    }
 }
 
 fn set_opaque(applier: &mut Applier<'_>, path: &[u8]) -> Result<()> {

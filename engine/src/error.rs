@@ -197,6 +197,12 @@ pub enum Error {
         /// What it leads to.
         target: String,
     },
+    /// Layers that leave so much open in such deep directories that putting them together does not come to an end.
+    #[error("{image} takes too many steps to put together: its layers have too many long paths and links")]
+    TooManySteps {
+        /// The image as given, or its ID.
+        image: String,
+    },
     /// A path that the image does not have.
     #[error("{image} has no {path}")]
     NoPath {
@@ -278,12 +284,14 @@ impl Error {
             | Self::NoImage { .. }
             | Self::NoPath { .. }
             | Self::NotMounted { .. } => ErrorKind::NotFound,
-            Self::WrongDigest { .. } | Self::MissingLinkTarget { .. } => ErrorKind::Corrupt,
+            Self::WrongDigest { .. } => ErrorKind::Corrupt,
             Self::DigestAsTag { .. }
             | Self::MountOverStore { .. }
             | Self::ReservedName { .. }
             | Self::TooManyDocuments { .. }
             | Self::TooDeep { .. }
+            | Self::MissingLinkTarget { .. }
+            | Self::TooManySteps { .. }
             | Self::NoSetting { .. }
             | Self::BadSetting { .. }
             | Self::Ambiguous { .. }

@@ -370,7 +370,8 @@ impl Shared<'_> {
             let directories = self.session.directories();
             let directories = directories.each_ref().map(PathBuf::as_path);
             if let Err(source) = layerstore_unpack::confine(&directories) {
-                return self.fail(Error::Sandbox { source });
+                // The queue is still emptied: the feeder waits for places in it.
+                self.fail(Error::Sandbox { source });
             }
         }
         loop {

@@ -61,11 +61,12 @@ class Containerd(Engine):
 
 class Podman(Engine):
     name = "podman"
+    driver = "overlay"
 
     def __init__(self, disk, run):
         super().__init__(disk, run)
         self.podman = ["podman", "--root", f"{self.root}/storage", "--runroot", f"{self.run}/podman"]
-        self.podman += ["--storage-driver", "overlay"]
+        self.podman += ["--storage-driver", self.driver]
 
     def load(self, archive):
         return [*self.podman, "load", "-q", "-i", archive]

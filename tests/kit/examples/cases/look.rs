@@ -50,10 +50,12 @@ fn directory(dir: &OwnedFd, path: &str, all: bool, lines: &mut BTreeSet<String>)
             FileType::Symlink => 0o777,
             _ => 0o644,
         };
-        let mode = stat.st_mode & 0o7777;
-        let mode = if mode == usual { String::new() } else { format!(" {mode:04o}") };
+        let permissions = match stat.st_mode & 0o7777 {
+            mode if mode == usual => String::new(),
+            mode => format!(" {mode:04o}"),
+        };
         let more = if all { unusual(dir, name, &stat) } else { String::new() };
-        lines.insert(format!("{line}{mode}{more}"));
+        lines.insert(format!("{line}{permissions}{more}"));
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             match open(dir, name, OFlags::DIRECTORY) {
                 Some(below) => directory(&below, &format!("{child}/"), all, lines),
@@ -91,25 +93,23 @@ fn file(dir: &OwnedFd, name: &[u8], path: &str) -> Option<(String, Stat)> {
 }
 
 fn unusual(dir: &OwnedFd, name: &[u8], stat: &Stat) -> String {
-    let mut text = String::new();
+    let mut found = vec![String::new()];
     let time = (stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(-1));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let kind = FileType::from_raw_mode(stat.st_mode);
     if (stat.st_uid, stat.st_gid) != (0, 0) {
-        text += &format!(" {}:{}", stat.st_uid, stat.st_gid);
+        found.push(format!("{}:{}", stat.st_uid, stat.st_gid));
     }
-    if SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .is_ok_and(|now| now.as_secs().abs_diff(u64::try_from(time.0).unwrap_or(0)) < 86400)
-    {
-        text += " @now";
+    if now.abs_diff(u64::try_from(time.0).unwrap_or(0)) < 86_400 {
+        found.push("@now".to_owned());
     } else if time != USUAL_TIME {
-        text += &format!(" @{}.{:09}", time.0, time.1);
+        found.push(format!("@{}.{:09}", time.0, time.1));
     }
     if kind != FileType::Directory && stat.st_nlink > 1 {
-        text += &format!(" links {}", stat.st_nlink);
+        found.push(format!("links {}", stat.st_nlink));
     }
     if kind == FileType::RegularFile && stat.st_blocks * 512 < stat.st_size / 2 {
-        text += " holes";
+        found.push("holes".to_owned());
     }
     let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
     path.extend_from_slice(name);
@@ -118,10 +118,9 @@ fn unusual(dir: &OwnedFd, name: &[u8], stat: &Stat) -> String {
     let names: BTreeSet<_> =
         list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()).collect();
     // What overlayfs keeps for itself, and what it shows of a mark that was escaped, is no part of an image.
-    for name in names.into_iter().filter(|name| !name.starts_with(b"trusted.overlay.")) {
-        text += &format!(" {{{}}}", name.escape_ascii());
-    }
-    text
+    let names = names.into_iter().filter(|name| !name.starts_with(b"trusted.overlay."));
+    found.extend(names.map(|name| format!("{{{}}}", name.escape_ascii())));
+    found.join(" ")
 }
 
 /// A long path without its middle.

@@ -8,6 +8,7 @@ mod extra;
 mod look;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 
 use layerstore_testkit::cases::{self, Look};
@@ -18,14 +19,13 @@ use serde_json::{Value, json};
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    match args[..] {
-        ["write", dir] => println!("{}", write(Path::new(dir))),
-        ["describe", dir] => look::describe(Path::new(dir), false).iter().for_each(|line| println!("{line}")),
-        ["describe", "--all", dir] => {
-            look::describe(Path::new(dir), true).iter().for_each(|line| println!("{line}"));
-        }
+    let text = match args[..] {
+        ["write", dir] => write(Path::new(dir)).to_string(),
+        ["describe", dir] => look::describe(Path::new(dir), false).join("\n"),
+        ["describe", "--all", dir] => look::describe(Path::new(dir), true).join("\n"),
         _ => panic!("usage: cases write DIR | cases describe [--all] DIR"),
-    }
+    };
+    std::io::stdout().write_all(text.as_bytes()).expect("someone reads it");
 }
 
 fn write(dir: &Path) -> Value {

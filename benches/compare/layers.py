@@ -9,9 +9,9 @@ import concurrent.futures
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
+import threading
 
 import engines
 from engines import output
@@ -81,11 +81,11 @@ class Docker(Looks, engines.Docker):
         data = json.loads(run([*self.docker, "image", "inspect", "-f", "{{json .GraphDriver.Data}}", name]))
         lower = ":".join(filter(None, [data["UpperDir"], data.get("LowerDir")]))
         upper, work = f"{self.root}/looks/{image}/upper", f"{self.root}/looks/{image}/work"
-        os.makedirs(upper)
+        # A container's root is this directory, which dockerd makes with the mode 0755.
+        os.makedirs(upper, 0o755)
         os.makedirs(work)
-        # As a container's: the topmost directory says how the root looks.
-        shutil.copystat(data["UpperDir"], upper)
-        run(["mount", "-t", "overlay", "-o", f"lowerdir={lower},upperdir={upper},workdir={work},index=off", "overlay", self.at])
+        how = f"index=off,lowerdir={lower},upperdir={upper},workdir={work}"
+        run(["mount", "-t", "overlay", "-o", how, "overlay", self.at])
         try:
             return describe(self.at)
         finally:
@@ -159,9 +159,11 @@ def path(line):
 
 # What engines say before they say what is wrong, and behind it.
 NOISE = [
-    r"sha256:[0-9a-f]+", r"\S*/layerstore-compare-\S*?(?=[\s:\",]|$)", r".*processing tar file\((exit status 1)?\)?:? ?",
-    r"\): (exit status 1)?$", r"^ctr: ", r"failed to extract layer\s*: ", r"mount callback failed on\s*: ", r": unknown$",
-    r".*unpack rootfs: ", r"unpack layer\s*: ", r"unpack entry: ", r".*writing blob: ", r".*storing blob to file \S+: ", r"\):$",
+    r"sha256:[0-9a-f]+", r"\S*/layerstore-compare-\S*?(?=[\s:\",]|$)",
+    r".*processing tar file\((exit status 1)?\)?:? ?",
+    r"\): (exit status 1)?$", r"^ctr: ", r"failed to extract layer\s*: ", r"mount callback failed on\s*: ",
+    r": unknown$",
+    r".*unpack rootfs: ", r"(unpack )?layer\s*: ", r"unpack entry: ", r".*writing blob: ", r".*storing blob to file \S+: ", r"\):$",
 ]
 
 
@@ -173,7 +175,7 @@ def shortened(message):
     for noise in NOISE:
         line = re.sub(noise, "", line)
     line = " ".join(re.sub(r"n{9,}[n/]*", "nnn…", line).replace("`", "'").split())
-    return line if len(line) < 80 else "… " + line[-78:].lstrip()
+    return line if len(line) < 90 else "… " + line[-88:].lstrip()
 
 
 def difference(image, result):
@@ -279,14 +281,19 @@ def main():
             started.append(known[name](options, disk, work))
         versions = ", ".join(f"{engine.name} {release(engine.version())}" for engine in started)
         # Engines side by side, each with one image after the other.
+        ended = threading.Event()
+        ask = lambda engine: {image["id"]: engine.seen(image, folder) for image in images if not ended.is_set()}
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            ask = lambda engine: {image["id"]: engine.seen(image, folder) for image in images}
-            results = dict(zip(asked, pool.map(ask, started)))
+            try:
+                results = dict(zip(asked, pool.map(ask, started)))
+            finally:
+                ended.set()
     if options.log:
+        full = [{**image, "results": {name: results[name][image["id"]] for name in asked}} for image in images]
         with open(options.log, "w") as out:
-            json.dump([{**image, "results": {name: results[name][image["id"]] for name in asked}} for image in images], out, indent=1)
-    text = "\n".join([f"Measured on Linux {os.uname().release.split('-')[0]} with {versions}; overlay mounts on ext4.", "",
-                      *tables(asked, images, results)])
+            json.dump(full, out, indent=1)
+    caption = f"Measured on Linux {os.uname().release.split('-')[0]} with {versions}; overlay mounts on ext4."
+    text = "\n".join([caption, "", *tables(asked, images, results)])
     if options.print or options.only:
         print(text)
     else:

@@ -504,7 +504,7 @@ impl Shared<'_> {
         for (count, what) in [
             (lost.owners, "owners could not be set without privilege"),
             (lost.xattrs, "extended attributes are not supported here"),
-            (lost.devices, "device nodes could not be made without privilege"),
+            (lost.devices, "device nodes could not be made"),
         ] {
             if count > 0 {
                 (self.listener)(Event::Note(format!("layer {}: {count} {what}", layer.name)));

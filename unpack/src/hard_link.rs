@@ -127,13 +127,7 @@ impl Applier<'_> {
 
     fn defer(&mut self, path: &[u8], target: &[u8]) -> Result<()> {
         // What an earlier entry put there goes, as if the link were made.
-        let (place, ()) =
-            self.create(path, |parent, name| match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(_) => Err(Errno::EXIST),
-                Err(Errno::NOENT) => Ok(()),
-                Err(errno) => Err(errno),
-            })?;
-        self.result.usage.inodes -= 1;
+        let place = self.make_room(path)?;
         let (directory, name) = split(target);
         let mut target = self.root.resolved(directory)?;
         if !target.is_empty() {

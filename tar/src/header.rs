@@ -37,6 +37,9 @@ pub(crate) const GNU_REAL_SIZE: Range<usize> = 483..495;
 pub(crate) const GNU_SPARSE_NEXT: Range<usize> = 0..504;
 pub(crate) const GNU_SPARSE_NEXT_MORE: usize = 504;
 
+/// GNU tar unpacks such a file as a directory, and then reads the data as further headers.
+pub(crate) const SLASH_AND_DATA: &str = "a file with data whose name ends in a slash";
+
 pub(crate) const USTAR_MAGIC: &[u8; 8] = b"ustar\x0000";
 const GNU_MAGIC: &[u8; 8] = b"ustar  \0";
 

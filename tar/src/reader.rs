@@ -264,6 +264,9 @@ impl<R: BufRead> Reader<R> {
         if archived_size > 0 && !has_data(flag, kind) {
             return Err(self.locate(Flaw::invalid("size", "not 0, although the type has no data")));
         }
+        if archived_size > 0 && matches!(flag, b'0' | b'7') && path.ends_with(b"/") {
+            return Err(self.locate(Flaw::invalid("path", header::SLASH_AND_DATA)));
+        }
         let device = match kind {
             EntryKind::CharDevice | EntryKind::BlockDevice => self.device(&local, format)?,
             _ => (0, 0),
@@ -378,7 +381,8 @@ impl<R: BufRead> Reader<R> {
     fn pax_sparse(&mut self, records: pax::Sparse, format: Format, entry: &mut Entry) -> Result<(), Error> {
         let Some(map_in_data) = records.map_in_data().map_err(|flaw| self.locate(flaw))? else {
             // Without a map, GNU tar and Python take this for the size of the data, and Go does not.
-            if records.real_size().is_some_and(|size| size != entry.size) {
+            let size = records.real_size().map_err(|flaw| self.locate(flaw))?;
+            if size.is_some_and(|size| size != entry.size) {
                 return Err(self.locate(Flaw::invalid("GNU.sparse.size", "another size and no map")));
             }
             return Ok(());
@@ -390,7 +394,7 @@ impl<R: BufRead> Reader<R> {
         if format != Format::Ustar || header::is_star_for_gnu(&self.block) {
             return Err(self.locate(Flaw::invalid("GNU.sparse", "with a header of another format")));
         }
-        if let Some(size) = records.real_size() {
+        if let Some(size) = records.real_size().map_err(|flaw| self.locate(flaw))? {
             entry.size = size;
         }
         let map = if map_in_data { self.map_in_data()? } else { records.map };
@@ -417,7 +421,12 @@ impl<R: BufRead> Reader<R> {
 
     fn set_map(&self, mut map: Vec<Segment>, entry: &mut Entry) -> Result<(), Error> {
         entry.archived_size = self.remaining;
+        let end = map.last().map_or(0, |segment| segment.offset.saturating_add(segment.len));
         sparse::check(&mut map, entry.size, self.remaining).map_err(|flaw| self.locate(flaw))?;
+        // GNU tar cuts the file off there, and all writers say where it ends.
+        if end != entry.size {
+            return Err(self.locate(Flaw::invalid(sparse::FIELD, "ends before the file does")));
+        }
         entry.sparse = Some(map);
         Ok(())
     }

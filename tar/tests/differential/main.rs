@@ -104,7 +104,9 @@ impl Judge {
         if !problems.is_empty() {
             let path = std::env::temp_dir().join(format!("layerstore-{}-{seed}.tar", self.test));
             std::fs::write(&path, archive).unwrap();
-            self.failures.push(format!("seed {seed}, {}:\n {}", path.display(), problems.join("\n ")));
+            let failure = format!("seed {seed}, {}:\n {}", path.display(), problems.join("\n "));
+            eprintln!("{failure}");
+            self.failures.push(failure);
         }
     }
 

@@ -74,7 +74,9 @@ impl Judge {
             Some((_, problem)) => {
                 let path = std::env::temp_dir().join(format!("layerstore-{}-{seed}.tar", self.test));
                 std::fs::write(&path, archive).unwrap();
-                self.failures.push(format!("seed {seed}, {}:\n {problem}", path.display()));
+                let failure = format!("seed {seed}, {}:\n {problem}", path.display());
+                eprintln!("{failure}");
+                self.failures.push(failure);
             }
         }
     }

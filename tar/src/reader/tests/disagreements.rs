@@ -23,7 +23,8 @@ fn sizes_of_what_has_no_data() {
 /// GNU tar knows sparse files by the format of their header.
 #[test]
 fn sparse_records_need_a_ustar_header() {
-    let records = [("GNU.sparse.size", "1024"), ("GNU.sparse.map", "0,0,1024,0")];
+    let records =
+        [("GNU.sparse.size", "1024"), ("GNU.sparse.numblocks", "2"), ("GNU.sparse.map", "0,0,1024,0")];
     let edits: [(bool, Edit); 5] = [
         (true, |_| ()),
         (false, |b| put(b, header::MAGIC, b"ustar  \0")),
@@ -38,6 +39,44 @@ fn sparse_records_need_a_ustar_header() {
     let lone = |size| Raw::default().pax(b'x', &[("GNU.sparse.size", size)]).file(b"f", b"12345");
     assert_eq!(one(lone("5")).size, 5);
     assert!(refused(lone("6")).contains("no map"));
+}
+
+/// GNU tar ends the file where its map does, Go and Python at its size.
+#[test]
+fn sparse_maps_end_where_the_file_does() {
+    for (map, good) in [("0,512,1024,0", true), ("0,512,1023,0", false), ("0,512,512,0", false)] {
+        let records = [("GNU.sparse.size", "1024"), ("GNU.sparse.numblocks", "2"), ("GNU.sparse.map", map)];
+        let raw = Raw::default().pax(b'x', &records).file(b"f", &[b'd'; 512]);
+        assert_eq!(read(&raw.end()).is_ok(), good, "{map}");
+    }
+    let old = |last| {
+        let raw = Raw::default().gnu(b'S', b"f", 512, |b| {
+            gnu_map(&mut b[header::GNU_SPARSE], &[(0, 512), (last, 0)]);
+            put(b, header::GNU_REAL_SIZE, b"00000002000");
+        });
+        read(&raw.data(&[b'd'; 512]).end())
+    };
+    assert!(old(1024).is_ok());
+    assert!(old(1000).unwrap_err().to_string().contains("ends before the file does"));
+    let none = Raw::default().gnu(b'S', b"f", 0, |b| put(b, header::GNU_REAL_SIZE, b"00000002000"));
+    refused(none);
+}
+
+/// GNU tar unpacks a directory and takes the data for headers: files that no one else sees.
+#[test]
+fn names_of_files_with_data_do_not_end_in_a_slash() {
+    let hidden = Raw::default().file(b"hidden", b"").0;
+    for flag in *b"07" {
+        let message = refused(Raw::default().header(flag, b"d/", 512).data(&hidden));
+        assert!(message.contains("ends in a slash"), "{message}");
+        refused(Raw::default().pax(b'x', &[("path", "d/")]).header(flag, b"f", 512).data(&hidden));
+        refused(Raw::default().pax(b'g', &[("path", "d/")]).header(flag, b"f", 512).data(&hidden));
+        refused(Raw::default().long(b'L', b"d/").header(flag, b"f", 512).data(&hidden));
+        refused(Raw::default().pax(b'x', &[("size", "512")]).header(flag, b"d/", 0).data(&hidden));
+        let other = Raw::default().pax(b'x', &[("path", "f")]).header(flag, b"d/", 512).data(&hidden);
+        assert_eq!(paths(&other.end()), [b"f"]);
+        assert_eq!(one(Raw::default().header(flag, b"d/", 0)).kind, EntryKind::Regular);
+    }
 }
 
 /// GNU tar and Python read on to the NUL, or take the name that is not there.

@@ -2,6 +2,10 @@
 
 use std::ops::Range;
 
+use crate::error::Flaw;
+
+pub(crate) const NOT_A_NUMBER: &str = "not an octal or base-256 number that fits";
+
 pub(crate) const BLOCK: usize = 512;
 pub(crate) type Block = [u8; BLOCK];
 
@@ -71,6 +75,26 @@ impl Format {
 pub(crate) fn is_star_for_gnu(block: &Block) -> bool {
     let is_time = |field: &[u8]| matches!(field, [b'0'..=b'7', .., b' ']);
     block[STAR_PREFIX.end - 1] == 0 && is_time(&block[STAR_ATIME]) && is_time(&block[STAR_CTIME])
+}
+
+/// Refuses what is no number where the format has one, even if it means nothing for the type or a record says
+/// otherwise: Go does, and GNU tar complains or looks for the next header.
+pub(crate) fn check_numbers(block: &Block, format: Format) -> Result<(), Flaw> {
+    let v7 = [("mode", MODE), ("uid", UID), ("gid", GID), ("size", SIZE), ("mtime", MTIME)];
+    let device = [("devmajor", MAJOR), ("devminor", MINOR)];
+    let times = [("atime", STAR_ATIME), ("ctime", STAR_CTIME)];
+    let (device, times) = match format {
+        Format::V7 => (&device[..0], &times[..0]),
+        // The times of GNU headers may be a prefix.
+        Format::Ustar | Format::Gnu => (&device[..], &times[..0]),
+        Format::Star => (&device[..], &times[..]),
+    };
+    for (field, range) in v7.iter().chain(device).chain(times) {
+        if numeric(&block[range.clone()]).is_none() {
+            return Err(Flaw::invalid(field, NOT_A_NUMBER));
+        }
+    }
+    Ok(())
 }
 
 /// What stands before the name, without the slash between.

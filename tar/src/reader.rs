@@ -191,6 +191,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     fn extension(&mut self, flag: u8) -> Result<(), Error> {
+        header::check_numbers(&self.block, Format::of(&self.block)).map_err(|flaw| self.locate(flaw))?;
         let size = self.header_number("size", &header::SIZE)?;
         if size > self.limits.extension {
             let limit = self.limits.extension;
@@ -247,6 +248,7 @@ impl<R: BufRead> Reader<R> {
         let format = Format::of(&self.block);
         let (path, link) = self.names(&mut local, format);
         replace(&mut self.path, &path);
+        header::check_numbers(&self.block, format).map_err(|flaw| self.locate(flaw))?;
         if path.len() > self.limits.path {
             return Err(self.locate(Flaw::limit("length of a path", self.limits.path)));
         }
@@ -433,7 +435,7 @@ impl<R: BufRead> Reader<R> {
 
     fn header_signed(&self, field: &'static str, range: &Range<usize>) -> Result<i64, Error> {
         header::numeric(&self.block[range.clone()])
-            .ok_or_else(|| self.locate(Flaw::invalid(field, NOT_A_NUMBER)))
+            .ok_or_else(|| self.locate(Flaw::invalid(field, header::NOT_A_NUMBER)))
     }
 
     fn header_number(&self, field: &'static str, range: &Range<usize>) -> Result<u64, Error> {
@@ -535,8 +537,6 @@ impl<R: BufRead> BufRead for Data<'_, R> {
         self.0.consume_data(n);
     }
 }
-
-const NOT_A_NUMBER: &str = "not an octal or base-256 number that fits";
 
 fn fill<R: BufRead>(inner: &mut R, offset: u64) -> Result<&[u8], Error> {
     loop {

@@ -114,3 +114,30 @@ fn size_records_belong_to_their_entry() {
     let deleted = Raw::default().pax(b'x', &[("size", "512"), ("size", "")]).file(b"a", b"12345");
     assert_eq!(one(deleted).size, 5);
 }
+
+/// Go reads them all; GNU tar goes on elsewhere after a size that it cannot read.
+#[test]
+fn numbers_count_even_where_they_mean_nothing() {
+    let records = [("uid", "1"), ("gid", "1"), ("size", "0"), ("mtime", "1")];
+    let edit = |range: &Range<usize>| {
+        let range = range.clone();
+        move |b: &mut Block| put(b, range, b"x")
+    };
+    for range in [header::UID, header::GID, header::SIZE, header::MTIME, header::MAJOR, header::MINOR] {
+        let overridden = Raw::default().pax(b'x', &records).block(b'0', b"f", 0, edit(&range));
+        assert!(refused(overridden).contains("not an octal"), "{range:?}");
+        refused(Raw::default().block(b'1', b"h", 0, edit(&range)));
+        refused(Raw::default().block(b'x', b"PaxHeaders", 0, edit(&range)).file(b"f", b""));
+    }
+    let star = |b: &mut Block| {
+        put(b, 476..500, b"00000000001 x");
+        put(b, 508..512, b"tar\0");
+    };
+    refused(Raw::default().block(b'0', b"f", 0, star));
+    // Version 7 has no device numbers.
+    let v7 = |b: &mut Block| {
+        put(b, header::MAGIC, &[0; 8]);
+        put(b, header::MAJOR, b"x");
+    };
+    assert_eq!(paths(&Raw::default().block(b'0', b"f", 0, v7).end()), [b"f"]);
+}

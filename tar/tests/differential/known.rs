@@ -60,15 +60,13 @@ const GNU_COMPLAINS: List = &[
         "Malformed extended header: invalid",
         "an empty value means the header's own field, as in Go and libarchive",
     ),
-    ("numeric mode_t", "GNU tar has other limits for the field"),
+    ("is out of range 0..4294967295", "Go and this crate leave large numbers to the caller"),
     ("out of uid_t range", "Go and this crate leave large numbers to the caller"),
     ("out of gid_t range", "Go and this crate leave large numbers to the caller"),
-    // Fields that mean nothing for the entry's type, or that a record overrides, are not read.
-    ("where numeric major_t", "of what is no device"),
-    ("where numeric minor_t", "of what is no device"),
-    ("out of major_t range", "of what is no device"),
-    ("out of minor_t range", "of what is no device"),
-    ("obsolescent base-64", "the field has no meaning there"),
+    ("where numeric uintmax_t", "the place of a continued file on its tape, which only GNU tar reads"),
+    // A first byte that is not 0x80 or 0xff.
+    ("Archive contains '\\2", "base-256 with more bits in its first byte, which Go reads"),
+    ("Archive contains '\\3", "base-256 with more bits in its first byte, which Go reads"),
 ];
 
 fn find(list: List, message: &str) -> Option<&'static str> {

@@ -39,6 +39,7 @@ const REFUSED: List = &[
     ("a second map", "Go and GNU tar take different ones"),
     ("which has it in the data", "Go and GNU tar take different maps"),
     ("another one than GNU.sparse.realsize", "the size would be a guess"),
+    ("an offset without a length", "half a segment: the content would be a guess; Go refuses it"),
     ("another size and no map", "GNU tar takes it for the size, Go does not"),
     ("with a header of another format", "GNU tar skips other bytes than Go"),
     ("on what is not a regular file", "sparse records have no meaning there, and Go refuses some"),
@@ -73,22 +74,27 @@ const GNU_COMPLAINS: List = &[
     ("does not look like a tar archive", "a stream of no bytes has no entries, as in Go"),
     ("Unexpected EOF", "the last entry's padding is missing, which Go accepts"),
     ("Removing leading", "a note that a leading slash is not followed"),
-    (": File exists", "something takes the place of a directory, as an image's later entries do"),
     ("Cannot hard link", "a hard link takes the place of a directory, or its own"),
-    ("Cannot open: Is a directory", "a file takes the place of a directory, as an image's later entries do"),
-    // With the reason missing, where that directory is not empty.
-    (": Cannot open\n", "a file takes the place of a directory, as an image's later entries do"),
     (
         "Malformed extended header: invalid",
         "an empty value means the header's own field, as in Go and libarchive",
     ),
+    (
+        "extended attribute for file",
+        "a name that no file system takes, which containerd leaves out without a word as well",
+    ),
     ("Substituting `.'", "an empty value means the header's own field, as in Go and libarchive"),
-    ("obsolescent base-64", "the field has no meaning there"),
-    // Fields that mean nothing for the entry's type, or that a record overrides, are not read.
-    ("where numeric major_t", "of what is no device"),
-    ("where numeric minor_t", "of what is no device"),
-    ("out of major_t range", "of what is no device"),
-    ("out of minor_t range", "of what is no device"),
+    // A first byte that is not 0x80 or 0xff.
+    ("Archive contains '\\2", "base-256 with more bits in its first byte, which Go reads"),
+    ("Archive contains '\\3", "base-256 with more bits in its first byte, which Go reads"),
+];
+
+/// The same where something takes the place of a directory, as an image's later entries do.
+const REPLACES_DIRECTORY: List = &[
+    (": File exists", "GNU tar keeps a directory that is not empty"),
+    (": Cannot open: Is a directory\n", "GNU tar keeps a directory that is not empty"),
+    (": Cannot open\n", "GNU tar keeps a directory that is not empty, and does not say why"),
+    (": Cannot change mode to ", "GNU tar follows a link in a directory's place for what that said"),
 ];
 
 fn find(list: List, message: &str) -> Option<&'static str> {
@@ -99,34 +105,43 @@ pub(crate) fn refused(error: &str) -> Option<&'static str> {
     find(REFUSED, error)
 }
 
-pub(crate) fn gnu_complains(complaint: &str) -> Option<&'static str> {
-    find(GNU_COMPLAINS, complaint)
+pub(crate) fn gnu_complains(archive: &[u8], complaint: &str) -> Option<&'static str> {
+    let replaces =
+        || find(REPLACES_DIRECTORY, complaint).filter(|_| Listed::of(archive).replaces_directory());
+    find(GNU_COMPLAINS, complaint).or_else(replaces)
 }
 
-/// Where the trees differ although neither complained.
+/// Where the trees differ although neither complained: the first reason, if each difference has one.
 pub(crate) fn unlike_gnu(archive: &[u8], found: &[Difference]) -> Option<&'static str> {
     let headers = || archive.chunks_exact(BLOCK).filter(|block| is_header(block));
-    let only = |allowed: &[&str]| found.iter().all(|difference| allowed.contains(&difference.what));
-    if headers().filter(|header| header[156] == b'g').count() > 1 && only(&["mtime", "owner"]) {
-        return Some("a second global header adds to the first, as in POSIX; GNU tar forgets the first");
-    }
     if headers().any(|header| header[257..].starts_with(b"ustar  \0") && header[345] != 0) {
         return Some(
             "a GNU header with a prefix in the place of its times, as Go once wrote it; GNU tar ignores it",
         );
     }
     let listed = Listed::of(archive);
-    if found.iter().all(|difference| listed.twice(&difference.path))
-        && only(&["mode", "owner", "mtime", "xattrs"])
-    {
-        return Some(
-            "of what comes twice in two spellings, once as a directory, GNU tar keeps what that said",
-        );
-    }
     if listed.slash {
         return Some("a regular file whose name ends in a slash is one, as in Go; GNU tar makes a directory");
     }
-    None
+    let globals = headers().filter(|header| header[156] == b'g').count();
+    let contains = |part: &[u8]| archive.windows(part.len()).any(|window| window == part);
+    let reason = |Difference { path, what, .. }: &Difference| match *what {
+        "mtime" | "owner" if globals > 1 => {
+            Some("a second global header adds to the first, as in POSIX; GNU tar forgets the first")
+        }
+        "device" if contains(b"SCHILY.dev") => {
+            Some("device numbers in records, as star and libarchive write them; GNU tar does not know those")
+        }
+        "mode" | "owner" | "mtime" | "xattrs" if listed.twice(path) => {
+            Some("of what comes twice in two spellings, once as a directory, GNU tar keeps what that said")
+        }
+        "xattrs" if listed.with_a_dot(path) => {
+            Some("GNU tar forgets attributes of `a/.` where it had to make `a` first")
+        }
+        _ => None,
+    };
+    let reasons: Option<Vec<_>> = found.iter().map(reason).collect();
+    reasons?.first().copied()
 }
 
 /// What the archive lists, whatever GNU tar makes of it.
@@ -134,8 +149,15 @@ pub(crate) fn unlike_gnu(archive: &[u8], found: &[Difference]) -> Option<&'stati
 struct Listed {
     /// Spellings by path without dots and needless slashes, and whether they are those of a directory.
     names: BTreeMap<Vec<u8>, BTreeSet<(bool, Vec<u8>)>>,
+    /// Targets of hard links by path, both without dots and needless slashes.
+    links: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Whether a regular file's name ends in a slash.
     slash: bool,
+}
+
+fn simplified(path: &[u8]) -> Vec<u8> {
+    let parts = path.split(|&c| c == b'/').filter(|part| !part.is_empty() && *part != b".");
+    parts.collect::<Vec<_>>().join(&b'/')
 }
 
 impl Listed {
@@ -146,17 +168,38 @@ impl Listed {
             if entry.kind == EntryKind::Regular && entry.path.ends_with(b"/") {
                 listed.slash = true;
             }
-            let parts = entry.path.split(|&c| c == b'/').filter(|part| !part.is_empty() && *part != b".");
-            let path = parts.collect::<Vec<_>>().join(&b'/');
+            let path = simplified(&entry.path);
+            if entry.kind == EntryKind::HardLink {
+                listed.links.insert(path.clone(), simplified(&entry.link));
+            }
             let is_directory = entry.kind == EntryKind::Directory;
             listed.names.entry(path).or_default().insert((is_directory, entry.path));
         }
         listed
     }
 
+    /// Whether the path, or what it is a hard link to, is listed in two ways, one of them as a directory.
     fn twice(&self, path: &[u8]) -> bool {
         let is_twice =
             |names: &BTreeSet<_>| names.len() > 1 && names.iter().any(|(is_directory, _)| *is_directory);
+        let path = self.links.get(path).map_or(path, Vec::as_slice);
         self.names.get(path).is_some_and(is_twice)
+    }
+
+    /// Whether the path is listed only as a directory whose last part is a dot.
+    fn with_a_dot(&self, path: &[u8]) -> bool {
+        let is_dot = |(is_directory, name): &(bool, Vec<u8>)| {
+            let end = name.iter().rposition(|&c| c != b'/').map_or(0, |last| last + 1);
+            *is_directory && name[..end].ends_with(b"/.")
+        };
+        self.names.get(path).is_some_and(|names| names.iter().all(is_dot))
+    }
+
+    fn replaces_directory(&self) -> bool {
+        let both = |names: &BTreeSet<(bool, Vec<u8>)>| {
+            names.iter().any(|(is_directory, _)| *is_directory)
+                && names.iter().any(|(is_directory, _)| !is_directory)
+        };
+        self.names.values().any(both)
     }
 }

@@ -64,7 +64,7 @@ impl Judge {
                     .then(|| (known::unlike_gnu(archive, &found), format!("unlike GNU tar:{text}")))
             }
             (Err(error), Ok(_)) => Some((known::refused(&error), format!("refused: {error}"))),
-            (Ok(_), Err(error)) => Some((known::gnu_complains(&error), format!("GNU tar: {error}"))),
+            (Ok(_), Err(error)) => Some((known::gnu_complains(archive, &error), format!("GNU tar: {error}"))),
             (Err(_), Err(_)) if !sound => None,
             (Err(error), Err(gnu)) => Some((None, format!("refused: {error}; GNU tar: {gnu}"))),
         };

@@ -66,7 +66,7 @@ pub(crate) struct Xattrs {
 }
 
 /// The `GNU.sparse.` records.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sparse {
     major: Option<u64>,
     minor: Option<u64>,

@@ -314,6 +314,9 @@ impl<R: BufRead> Reader<R> {
         self.remaining = archived_size;
         self.padding = padding(archived_size);
         if flag == b'S' {
+            if local.sparse != pax::Sparse::default() {
+                return Err(self.locate(Flaw::invalid("GNU.sparse", "with a map in the header")));
+            }
             self.gnu_sparse(format, &mut entry)?;
         } else {
             self.pax_sparse(local.sparse, format, &mut entry)?;
@@ -325,7 +328,8 @@ impl<R: BufRead> Reader<R> {
     fn names(&mut self, local: &mut Records, format: Format) -> (Vec<u8>, Vec<u8>) {
         let long_name = std::mem::take(&mut self.long_name);
         let long_link = std::mem::take(&mut self.long_link);
-        let path = local.sparse.name.take().or_else(|| std::mem::take(&mut local.path).or(&self.global.path));
+        let path =
+            local.sparse.name.clone().or_else(|| std::mem::take(&mut local.path).or(&self.global.path));
         let path = path.or((!long_name.is_empty()).then_some(long_name)).unwrap_or_else(|| {
             let name = header::text(&self.block[header::NAME]);
             match header::prefix(&self.block, format) {
@@ -382,7 +386,10 @@ impl<R: BufRead> Reader<R> {
 
     fn pax_sparse(&mut self, records: pax::Sparse, format: Format, entry: &mut Entry) -> Result<(), Error> {
         let Some(map_in_data) = records.map_in_data().map_err(|flaw| self.locate(flaw))? else {
-            // Without a map, GNU tar and Python take this for the size of the data, and Go does not.
+            // Without a map, GNU tar and Python take these for name and size of the data, and Go does not.
+            if records.name.is_some() {
+                return Err(self.locate(Flaw::invalid("GNU.sparse.name", "another name and no map")));
+            }
             let size = records.real_size().map_err(|flaw| self.locate(flaw))?;
             if size.is_some_and(|size| size != entry.size) {
                 return Err(self.locate(Flaw::invalid("GNU.sparse.size", "another size and no map")));

@@ -27,6 +27,8 @@ const REFUSED: List = &[
     ("a second map", "Go and GNU tar take different ones"),
     ("which has it in the data", "Go and GNU tar take different maps"),
     ("another one than GNU.sparse.realsize", "Python takes the other one"),
+    ("another name and no map", "Go takes the name for one of a plain file's comments"),
+    ("with a map in the header", "Go does not look at the records of such an entry, GNU tar at some"),
     ("another size and no map", "Go takes the size for one of a plain file's comments"),
     ("with a header of another format", "GNU tar skips other bytes than Go"),
     ("ends before the file does", "GNU tar cuts the file off where its map ends; Go and Python do not"),

@@ -40,6 +40,8 @@ const REFUSED: List = &[
     ("which has it in the data", "Go and GNU tar take different maps"),
     ("another one than GNU.sparse.realsize", "the size would be a guess"),
     ("an offset without a length", "half a segment: the content would be a guess; Go refuses it"),
+    ("another name and no map", "Go takes the name for one of a plain file's comments"),
+    ("with a map in the header", "Go does not look at the records of such an entry, GNU tar at some"),
     ("another size and no map", "GNU tar takes it for the size, Go does not"),
     ("with a header of another format", "GNU tar skips other bytes than Go"),
     ("on what is not a regular file", "sparse records have no meaning there, and Go refuses some"),

@@ -41,6 +41,18 @@ fn sparse_records_need_a_ustar_header() {
     assert!(refused(lone("6")).contains("no map"));
 }
 
+/// Go looks at these only where there is a map in the records too.
+#[test]
+fn sparse_records_need_a_map() {
+    let name = ("GNU.sparse.name", "real");
+    assert!(refused(Raw::default().pax(b'x', &[name]).file(b"f", b"")).contains("no map"));
+    for record in [name, ("GNU.sparse.size", "0"), ("GNU.sparse.map", "0,0")] {
+        let raw = Raw::default().pax(b'x', &[record]).gnu(b'S', b"f", 0, |_| ());
+        assert!(refused(raw).contains("map in the header"), "{record:?}");
+    }
+    assert_eq!(one(Raw::default().gnu(b'S', b"f", 0, |_| ())).path, b"f");
+}
+
 /// GNU tar ends the file where its map does, Go and Python at its size.
 #[test]
 fn sparse_maps_end_where_the_file_does() {

@@ -78,7 +78,7 @@ pub(crate) fn is_star_for_gnu(block: &Block) -> bool {
 }
 
 /// Refuses what is no number where the format has one, even if it means nothing for the type or a record says
-/// otherwise: Go does, and GNU tar complains or looks for the next header.
+/// otherwise: Go does, and GNU tar complains or looks for the next header, as it does after a negative size.
 pub(crate) fn check_numbers(block: &Block, format: Format) -> Result<(), Flaw> {
     let v7 = [("mode", MODE), ("uid", UID), ("gid", GID), ("size", SIZE), ("mtime", MTIME)];
     let device = [("devmajor", MAJOR), ("devminor", MINOR)];
@@ -90,8 +90,10 @@ pub(crate) fn check_numbers(block: &Block, format: Format) -> Result<(), Flaw> {
         Format::Star => (&device[..], &times[..]),
     };
     for (field, range) in v7.iter().chain(device).chain(times) {
-        if numeric(&block[range.clone()]).is_none() {
-            return Err(Flaw::invalid(field, NOT_A_NUMBER));
+        match numeric(&block[range.clone()]) {
+            None => return Err(Flaw::invalid(field, NOT_A_NUMBER)),
+            Some(..0) if *range == SIZE => return Err(Flaw::invalid(field, "negative")),
+            Some(_) => {}
         }
     }
     Ok(())

@@ -105,7 +105,7 @@ impl Judge {
             let path = std::env::temp_dir().join(format!("layerstore-{}-{seed}.tar", self.test));
             std::fs::write(&path, archive).unwrap();
             let failure = format!("seed {seed}, {}:\n {}", path.display(), problems.join("\n "));
-            eprintln!("{failure}");
+            println!("{failure}");
             self.failures.push(failure);
         }
     }

@@ -75,7 +75,7 @@ impl Judge {
                 let path = std::env::temp_dir().join(format!("layerstore-{}-{seed}.tar", self.test));
                 std::fs::write(&path, archive).unwrap();
                 let failure = format!("seed {seed}, {}:\n {problem}", path.display());
-                eprintln!("{failure}");
+                println!("{failure}");
                 self.failures.push(failure);
             }
         }

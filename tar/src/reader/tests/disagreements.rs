@@ -141,6 +141,8 @@ fn numbers_count_even_where_they_mean_nothing() {
         refused(Raw::default().block(b'1', b"h", 0, edit(&range)));
         refused(Raw::default().block(b'x', b"PaxHeaders", 0, edit(&range)).file(b"f", b""));
     }
+    let negative = |b: &mut Block| put(b, header::SIZE, &[0xff; 12]);
+    assert!(refused(Raw::default().block(b'1', b"h", 0, negative)).contains("negative"));
     let star = |b: &mut Block| {
         put(b, 476..500, b"00000000001 x");
         put(b, 508..512, b"tar\0");

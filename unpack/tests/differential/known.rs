@@ -86,6 +86,8 @@ const GNU_COMPLAINS: List = &[
         "a name that no file system takes, which containerd leaves out without a word as well",
     ),
     ("Substituting `.'", "an empty value means the header's own field, as in Go and libarchive"),
+    ("out of uid_t range", "a record says otherwise, or Go and this crate leave it to the system"),
+    ("out of gid_t range", "a record says otherwise, or Go and this crate leave it to the system"),
     // A first byte that is not 0x80 or 0xff.
     ("Archive contains '\\2", "base-256 with more bits in its first byte, which Go reads"),
     ("Archive contains '\\3", "base-256 with more bits in its first byte, which Go reads"),
@@ -197,11 +199,15 @@ impl Listed {
         self.names.get(path).is_some_and(|names| names.iter().all(is_dot))
     }
 
+    /// Whether something is listed that is a directory as well, by itself or because of what is in it.
     fn replaces_directory(&self) -> bool {
-        let both = |names: &BTreeSet<(bool, Vec<u8>)>| {
-            names.iter().any(|(is_directory, _)| *is_directory)
-                && names.iter().any(|(is_directory, _)| !is_directory)
+        let is_parent = |path: &[u8]| {
+            let inside = [path, b"/"].concat();
+            self.names.keys().any(|other| other.starts_with(&inside))
         };
-        self.names.values().any(both)
+        self.names.iter().any(|(path, names)| {
+            let other = names.iter().any(|(is_directory, _)| !is_directory);
+            other && (names.iter().any(|(is_directory, _)| *is_directory) || is_parent(path))
+        })
     }
 }

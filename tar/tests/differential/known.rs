@@ -124,6 +124,11 @@ pub(crate) fn unlike_python(archive: &[u8], fields: &[&str]) -> Option<&'static 
     if facts.device_records && only(&["device"]) {
         return Some("Python does not know device numbers in records");
     }
+    if facts.empty_link && only(&["link"]) {
+        return Some(
+            "an empty record means the header's own field, as in Go and libarchive; Python takes the link as empty",
+        );
+    }
     if facts.libarchive && only(&["xattrs"]) {
         return Some("Python does not know libarchive's form of attributes");
     }

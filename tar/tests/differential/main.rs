@@ -104,9 +104,7 @@ impl Judge {
         if !problems.is_empty() {
             let path = std::env::temp_dir().join(format!("layerstore-{}-{seed}.tar", self.test));
             std::fs::write(&path, archive).unwrap();
-            let failure = format!("seed {seed}, {}:\n {}", path.display(), problems.join("\n "));
-            println!("{failure}");
-            self.failures.push(failure);
+            self.failures.push(format!("seed {seed}, {}:\n {}", path.display(), problems.join("\n ")));
         }
     }
 

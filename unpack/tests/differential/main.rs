@@ -74,9 +74,7 @@ impl Judge {
             Some((_, problem)) => {
                 let path = std::env::temp_dir().join(format!("layerstore-{}-{seed}.tar", self.test));
                 std::fs::write(&path, archive).unwrap();
-                let failure = format!("seed {seed}, {}:\n {problem}", path.display());
-                println!("{failure}");
-                self.failures.push(failure);
+                self.failures.push(format!("seed {seed}, {}:\n {problem}", path.display()));
             }
         }
     }

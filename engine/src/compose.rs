@@ -59,14 +59,15 @@ pub(crate) fn resolve_links(rootfs: &mut Rootfs, unsettled: &[Unsettled]) -> Res
 }
 
 fn lower_file(rootfs: &Rootfs, layer: usize, path: &[u8], target: &[u8]) -> Result<Place> {
-    let missing = || Error::MissingLinkTarget {
+    let broken = |reason| Error::BrokenLink {
         image: rootfs.image.clone(),
         entry: shown(path),
         target: shown(target),
+        reason,
     };
     match rootfs.resolve_in(rootfs.root(layer + 1), target, false) {
-        Ok(place) if place.kind == FileType::Directory => Err(missing()),
-        Err(Error::NoPath { .. }) => Err(missing()),
+        Ok(place) if place.kind == FileType::Directory => Err(broken("is a directory")),
+        Err(Error::NoPath { .. }) => Err(broken("is not there")),
         other => other,
     }
 }
@@ -116,7 +117,7 @@ fn directories<'a>(
     // The topmost layer that lists a directory itself.
     let listed_by = |place: &Place, path: &Vec<u8>| {
         let lists = |layer: &usize| implied.get(*layer).is_none_or(|paths| !paths.contains(path));
-        place.layers.iter().copied().find(lists)
+        place.layers.iter().chain(&place.beneath).copied().find(lists)
     };
     // Nothing is below the lowest layer that could say otherwise.
     let lowest = implied.len().saturating_sub(1);

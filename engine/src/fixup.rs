@@ -35,6 +35,8 @@ impl Layerstore {
         if let Some(fixup) = self.store.fixup(&chain)? {
             return Ok(on_top(fixup));
         }
+        // What killed commands left of others goes first.
+        self.store.recover()?;
         let session = self.store.session(LOCAL)?;
         // Its layers may have come with other images.
         self.commit_chain(&session, image, layers)?;
@@ -44,7 +46,7 @@ impl Layerstore {
         let mut fixup = Fixup::new(&directory.diff(), &options).map_err(failed)?;
         for (path, (place, layer)) in &composed.directories {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            fixup.directory(path, rootfs.open(*layer, &place.path, flags)?).map_err(failed)?;
+            fixup.directory(path, &rootfs.open(*layer, &place.path, flags)?).map_err(failed)?;
         }
         for (file, names) in &composed.files {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;

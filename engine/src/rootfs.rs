@@ -169,6 +169,8 @@ pub(crate) struct Place {
     pub(crate) kind: FileType,
     /// The layers that have it: one for a file, all that are merged for a directory, topmost first.
     pub(crate) layers: Vec<usize>,
+    /// Of a directory, the layers whose entries an opaque one above them hides. It is still the same directory.
+    pub(crate) beneath: Vec<usize>,
 }
 
 impl Place {
@@ -199,7 +201,8 @@ impl Rootfs {
     pub(crate) fn root(&self, first: usize) -> Place {
         let opaque = self.layers.iter().skip(first).position(|(_, opaque)| *opaque);
         let end = opaque.map_or(self.layers.len(), |behind| first + behind + 1);
-        Place { path: Vec::new(), kind: FileType::Directory, layers: (first..end).collect() }
+        let (layers, beneath) = ((first..end).collect(), (end..self.layers.len()).collect());
+        Place { path: Vec::new(), kind: FileType::Directory, layers, beneath }
     }
 
     fn resolve(&self, path: &[u8], follow: bool) -> Result<Place> {
@@ -246,9 +249,7 @@ impl Rootfs {
         let mut path = directory.path.clone();
         path.push(name.to_vec());
         let mut found: Option<Place> = None;
-        if self.layers.is_empty() {
-            return Ok(None);
-        }
+        let mut opaque = false;
         let links = if self.links.is_empty() { None } else { self.links.get(&path.join(&b'/')) };
         for &layer in &directory.layers {
             if let Some((_, file)) = links.and_then(|links| links.iter().find(|(of, _)| *of == layer)) {
@@ -262,14 +263,19 @@ impl Rootfs {
                 break;
             }
             match &mut found {
-                None => found = Some(Place { path: path.clone(), kind, layers: vec![layer] }),
+                None => {
+                    let (layers, beneath) = (vec![layer], Vec::new());
+                    found = Some(Place { path: path.clone(), kind, layers, beneath });
+                }
                 // A file below a directory ends what is merged.
                 Some(_) if kind != FileType::Directory => break,
+                Some(place) if opaque => place.beneath.push(layer),
                 Some(place) => place.layers.push(layer),
             }
-            if kind != FileType::Directory || self.is_opaque(layer, &path)? {
+            if kind != FileType::Directory {
                 break;
             }
+            opaque = opaque || self.is_opaque(layer, &path)?;
         }
         Ok(found)
     }

@@ -39,7 +39,7 @@ pub(crate) struct Applier<'a> {
     umask: &'a PrivateUmask,
     /// By inode number, because one directory may be reached by several paths.
     directories: HashMap<u64, Pending>,
-    implied: BTreeSet<Vec<u8>>,
+    pub(crate) implied: BTreeSet<Vec<u8>>,
     pub(crate) markers: Markers,
     pub(crate) links: Links,
     /// Lengths of all files so far, those that were replaced included.
@@ -317,7 +317,8 @@ impl<'a> Applier<'a> {
 
     pub(crate) fn note_implied(&mut self, implied: Vec<Implied>) -> Result<()> {
         for Implied { inode, path } in implied {
-            self.remember(&path, path.len())?;
+            // Kept three times: here, for its attributes, and for whoever stacks trees.
+            self.remember(&path, 3 * path.len() + 128)?;
             self.implied.insert(path.clone());
             self.directories.insert(inode, Pending { path, attributes: Attributes::implied() });
             self.result.usage.inodes += 1;

@@ -32,8 +32,8 @@ const BLOCK: u64 = 4096;
 pub struct Fixup<'a> {
     root: Root,
     options: &'a Options,
-    /// Paths in the order in which they came, each with the directory that it repeats.
-    directories: Vec<(Vec<u8>, OwnedFd)>,
+    /// Paths in the order in which they came, each with what it will have.
+    directories: Vec<(Vec<u8>, Attributes)>,
     usage: Usage,
 }
 
@@ -46,13 +46,13 @@ impl<'a> Fixup<'a> {
 
     /// Repeats the directory `like`, open for reading, at `path`; the empty path is the root. A directory comes after
     /// the one that it is in.
-    pub fn directory(&mut self, path: &[u8], like: OwnedFd) -> Result<()> {
+    pub fn directory(&mut self, path: &[u8], like: &OwnedFd) -> Result<()> {
         if !path.is_empty() {
             let (parent, name) = split(path);
             let parent = self.place(parent)?;
             mkdirat(&parent, name, Mode::RWXU).entry("create", path)?;
         }
-        self.directories.push((path.to_vec(), like));
+        self.directories.push((path.to_vec(), attributes_of(like.as_fd(), path, self.options)?));
         self.usage.inodes += 1;
         self.usage.allocated += BLOCK;
         Ok(())
@@ -108,11 +108,10 @@ impl<'a> Fixup<'a> {
 
     /// Gives all directories their attributes.
     pub fn finish(mut self) -> Result<Usage> {
-        for (path, like) in std::mem::take(&mut self.directories).iter().rev() {
+        for (path, attributes) in std::mem::take(&mut self.directories).iter().rev() {
             let place = self.place(path)?;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let directory = openat(&place, ".", flags, Mode::empty()).entry("open", path)?;
-            let attributes = attributes_of(like.as_fd(), path, self.options)?;
             let opened = Opened::File(directory.as_fd());
             attributes.set_owner_and_xattrs(&opened, path, self.options)?;
             attributes.set_mode(&opened, path)?;

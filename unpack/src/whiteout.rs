@@ -173,7 +173,11 @@ pub(crate) fn write(applier: &mut Applier<'_>, markers: Markers) -> Result<()> {
         };
         match existing {
             // The lower directory is gone, the layer's own is there instead: they must not be merged.
-            Some(FileType::Directory) => set_opaque(applier, path)?,
+            // What it was says nothing of what it is.
+            Some(FileType::Directory) => {
+                set_opaque(applier, path)?;
+                applier.implied.remove(path);
+            }
             // The layer's own file hides the lower one anyway.
             Some(_) => {}
             None if hidden => {}

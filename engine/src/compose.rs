@@ -84,7 +84,7 @@ fn linked_files(rootfs: &Rootfs) -> Result<Vec<(Place, Vec<Vec<u8>>)>> {
         // Another layer may have something else there.
         let is_link = rootfs.links.get(path).is_some_and(|links| links.iter().any(|(_, file)| *file == seen));
         if is_link {
-            let of_path = files.entry(seen.path.join(&b'/')).or_default();
+            let of_path = files.entry(seen.path.clone()).or_default();
             match of_path.iter_mut().find(|(file, _)| *file == seen) {
                 Some((_, names)) => {
                     names.insert(path.clone());

@@ -164,8 +164,8 @@ pub(crate) struct Rootfs {
 /// A file in the merged view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// Components from the root, free of symbolic links: where its topmost layer has it.
-    pub(crate) path: Vec<Vec<u8>>,
+    /// Path from the root, clean and free of symbolic links: where its topmost layer has it.
+    pub(crate) path: Vec<u8>,
     pub(crate) kind: FileType,
     /// The layers that have it: one for a file, all that are merged for a directory, topmost first.
     pub(crate) layers: Vec<usize>,
@@ -182,8 +182,8 @@ impl Place {
 /// As many symbolic links as the kernel follows in one path.
 const MAX_LINKS: usize = 40;
 
-/// So many directories at once that their path is shorter than `PATH_MAX`, whatever their names.
-const AT_ONCE: usize = 15;
+/// Longest path that one system call takes, without the NUL at its end.
+const PATH_MAX: usize = 4095;
 
 impl Rootfs {
     /// From now on, opens no more than `steps` directories: who composes a stack must come to an end, whatever its
@@ -246,17 +246,16 @@ impl Rootfs {
 
     /// The entry `name` of a directory, merged.
     pub(crate) fn step(&self, directory: &Place, name: &[u8]) -> Result<Option<Place>> {
-        let mut path = directory.path.clone();
-        path.push(name.to_vec());
+        let path = join(&directory.path, name);
         let mut found: Option<Place> = None;
         let mut opaque = false;
-        let links = if self.links.is_empty() { None } else { self.links.get(&path.join(&b'/')) };
+        let links = if self.links.is_empty() { None } else { self.links.get(&path) };
         for &layer in &directory.layers {
             if let Some((_, file)) = links.and_then(|links| links.iter().find(|(of, _)| *of == layer)) {
                 return Ok(found.or_else(|| Some(file.clone())));
             }
             // The file, and the attribute that makes a directory opaque.
-            self.charge(2 * (path.len() / AT_ONCE + 1))?;
+            self.charge(2 * (path.len() / PATH_MAX + 1))?;
             let Some(stat) = self.stat(layer, &path)? else { continue };
             let kind = FileType::from_raw_mode(stat.st_mode);
             if is_whiteout(kind, &stat) {
@@ -313,7 +312,7 @@ impl Rootfs {
         }
         for name in names.into_iter().filter_map(|(name, shown)| shown.then_some(name)) {
             let Some(child) = self.step(place, &name)? else { continue };
-            let path = if prefix.is_empty() { name } else { [prefix, b"/", &name].concat() };
+            let path = join(prefix, &name);
             entries.push(self.entry(&child, path.clone())?);
             if recursive && child.kind == FileType::Directory {
                 self.list(&child, &path, recursive, entries)?;
@@ -359,7 +358,7 @@ impl Rootfs {
         Ok(target.into_bytes())
     }
 
-    fn stat(&self, layer: usize, path: &[Vec<u8>]) -> Result<Option<Stat>> {
+    fn stat(&self, layer: usize, path: &[u8]) -> Result<Option<Stat>> {
         match self.open_raw(layer, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC) {
             Ok(file) => fstat(&file).map(Some).map_err(|errno| self.failed(path, errno)),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
@@ -367,7 +366,7 @@ impl Rootfs {
         }
     }
 
-    fn is_opaque(&self, layer: usize, path: &[Vec<u8>]) -> Result<bool> {
+    fn is_opaque(&self, layer: usize, path: &[u8]) -> Result<bool> {
         let directory = self.open(layer, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC)?;
         let mut value = [0_u8; 1];
         match fgetxattr(&directory, self.overlay.opaque(), &mut value[..]) {
@@ -377,45 +376,43 @@ impl Rootfs {
         }
     }
 
-    pub(crate) fn open(&self, layer: usize, path: &[Vec<u8>], flags: OFlags) -> Result<OwnedFd> {
+    pub(crate) fn open(&self, layer: usize, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
         self.open_raw(layer, path, flags).map_err(|errno| self.failed(path, errno))
     }
 
     /// Trees are not changed while they are read, but one component that is a link leads nowhere.
-    fn open_raw(&self, layer: usize, path: &[Vec<u8>], flags: OFlags) -> Result<OwnedFd, Errno> {
+    fn open_raw(&self, layer: usize, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         let (layer, _) = self.layers.get(layer).ok_or(Errno::NOENT)?;
-        let Some(whole) = path.len().checked_sub(1).map(|last| last / AT_ONCE * AT_ONCE) else {
-            return openat(layer, ".", flags, Mode::empty());
-        };
-        let mut here = None;
-        for part in path.get(..whole).unwrap_or_default().chunks(AT_ONCE) {
-            let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            here = Some(open_below(here.as_ref().unwrap_or(layer), part, directory)?);
+        if path.is_empty() {
+            return openat(&**layer, ".", flags, Mode::empty());
         }
-        open_below(here.as_ref().unwrap_or(layer), path.get(whole..).unwrap_or_default(), flags)
+        let (mut here, mut rest) = (Rc::clone(layer), path);
+        while rest.len() > PATH_MAX {
+            let head = rest.get(..=PATH_MAX).unwrap_or_default();
+            let slash = head.iter().rposition(|byte| *byte == b'/').ok_or(Errno::NAMETOOLONG)?;
+            let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            here = Rc::new(open_below(&here, &rest[..slash], directory)?);
+            rest = &rest[slash + 1..];
+        }
+        open_below(&here, rest, flags)
     }
 
-    fn failed(&self, path: &[Vec<u8>], errno: Errno) -> Error {
-        failed(
-            "read",
-            Path::new(&format!("/{} of {}", layerstore_unpack::shown(&path.join(&b'/')), self.image)),
-            errno,
-        )
+    fn failed(&self, path: &[u8], errno: Errno) -> Error {
+        failed("read", Path::new(&format!("/{} of {}", layerstore_unpack::shown(path), self.image)), errno)
     }
 }
 
 /// Opens something below `layer`, of which no component but the last may be a link.
-fn open_below(layer: &OwnedFd, path: &[Vec<u8>], flags: OFlags) -> Result<OwnedFd, Errno> {
+fn open_below(layer: &OwnedFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let path = path.join(&b'/');
     loop {
-        match openat2(layer, &path, flags, Mode::empty(), resolve) {
+        match openat2(layer, path, flags, Mode::empty(), resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             // A link in the last place can be opened as a path, one before it is in another layer's place.
             Err(Errno::LOOP) if flags.contains(OFlags::PATH | OFlags::NOFOLLOW) => {
                 let (directory, name) = match path.iter().rposition(|byte| *byte == b'/') {
                     Some(slash) => (&path[..slash], &path[slash + 1..]),
-                    None => (&b"."[..], &path[..]),
+                    None => (&b"."[..], path),
                 };
                 let parent = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 return match openat2(layer, directory, parent, Mode::empty(), resolve) {
@@ -435,6 +432,10 @@ fn failed(action: &'static str, path: &Path, errno: Errno) -> Error {
 
 fn is_whiteout(kind: FileType, stat: &Stat) -> bool {
     kind == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
 }
 
 pub(crate) fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {

@@ -105,6 +105,8 @@ fn long_names_that_readers_differ_on() {
     }
 }
 
+/// RUSTSEC-2026-0068 and RUSTSEC-2026-0112: a size record that is applied to an extension header in between
+/// makes a reader see other entries than everyone else does.
 #[test]
 fn size_records_belong_to_their_entry() {
     let hidden = Raw::default().file(b"hidden", b"").0;

@@ -89,6 +89,9 @@ impl Applier<'_> {
             return Err(refused(&entry.path, "it is a hard link to the root"));
         }
         match self.target(&entry.path, &target)? {
+            Some(_) if target.strip_prefix(path).is_some_and(|rest| rest.starts_with(b"/")) => {
+                Err(refused(&entry.path, "it is a hard link to something in the directory that it replaces"))
+            }
             Some(found) => self.link(path, &target, &found),
             None => self.defer(path, &target),
         }

@@ -1,0 +1,317 @@
+//! Unpacks a layer beside a canary and checks what must hold whatever the layer says.
+//!
+//! Whoever starts a target that unpacks should give it a tmpfs of its own and a root that cannot be written,
+//! as `scripts/fuzz` does: the checks here notice an escape, they do not prevent one.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+use layerstore_testkit::tree::Snapshot;
+use layerstore_unpack::{
+    Error, Fixup, Limits, Options, OverlayXattr, Ownership, PrivateUmask, Stream, Unpacked,
+};
+use rustix::fs::{CWD, FileType, Mode, OFlags, Timespec, Timestamps};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Files that are longer than this together, which only holes can make them, are not compared byte by byte.
+const MAX_COMPARED: u64 = 32 << 20;
+
+/// Names that hostile layers use, which must not appear at the root of the machine.
+const STRAYS: [&str; 6] = ["/a", "/b", "/c", "/d", "/canary", "/file"];
+
+/// A directory with a canary in it, in which layers are unpacked.
+#[derive(Debug)]
+pub struct Sandbox {
+    base: PathBuf,
+    before: Snapshot,
+    strays: Vec<bool>,
+    options: Options,
+}
+
+/// A layer that was unpacked.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What `unpack` says of it.
+    pub unpacked: Unpacked,
+    /// What `unpack` says of the stream.
+    pub stream: Stream,
+    /// What is on disk, unless it is too large.
+    pub tree: Option<Tree>,
+}
+
+/// An exact record of a tree.
+#[derive(Debug)]
+pub struct Tree {
+    snapshot: Snapshot,
+    /// overlayfs's marks, which the snapshot leaves out: by path, names and values.
+    marks: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>,
+}
+
+impl Sandbox {
+    /// Makes a new one in `LAYERSTORE_FUZZ_DIR`, or in `/dev/shm`. It is left behind when something fails.
+    pub fn new() -> Self {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(allow_many_files);
+        let parent = std::env::var_os("LAYERSTORE_FUZZ_DIR").map_or_else(|| "/dev/shm".into(), PathBuf::from);
+        let base = parent.join(format!("layerstore-fuzz-{}", std::process::id()));
+        drop(fs::remove_dir_all(&base));
+        let canary = base.join("canary");
+        fs::create_dir_all(canary.join("dir")).expect("the canary is made");
+        fs::write(canary.join("file"), "untouched").expect("the canary is made");
+        fs::write(canary.join("dir/file"), "untouched").expect("the canary is made");
+        std::os::unix::fs::symlink("dir", canary.join("link")).expect("the canary is made");
+        let time = Timespec { tv_sec: 1, tv_nsec: 2 };
+        let times = Timestamps { last_access: time, last_modification: time };
+        for path in ["dir/file", "dir", "file", "."] {
+            rustix::fs::utimensat(CWD, canary.join(path), &times, rustix::fs::AtFlags::empty())
+                .expect("the canary's times are set");
+        }
+        let before = Snapshot::of(&canary);
+        Self { base, before, strays: strays(), options: options() }
+    }
+
+    /// The directory that must stay as it is.
+    pub fn canary(&self) -> PathBuf {
+        self.base.join("canary")
+    }
+
+    /// Unpacks `stream` on one thread and on three, which must make no difference.
+    pub fn unpack(&self, stream: &[u8]) -> Result<Outcome, Error> {
+        let inline = self.unpack_once(stream, Some(1));
+        let threaded = self.unpack_once(stream, None);
+        match (&inline, &threaded) {
+            (Ok(inline), Ok(threaded)) => inline.assert_same(threaded),
+            (Err(_), Err(_)) => {}
+            (inline, threaded) => {
+                panic!("one failed, one did not: {:?}, {:?}", inline.as_ref().err(), threaded.as_ref().err())
+            }
+        }
+        inline
+    }
+
+    /// Unpacks `stream`, of which `size` is the length if it is known, and removes the tree.
+    pub fn unpack_once(&self, stream: &[u8], size: Option<u64>) -> Result<Outcome, Error> {
+        let target = self.base.join("tree");
+        fs::create_dir(&target).expect("the target is made");
+        let umask = PrivateUmask::enter();
+        let result = layerstore_unpack::unpack(stream, size, &target, &self.options, &umask);
+        let result = result.map(|(unpacked, stream)| {
+            let tree = (unpacked.usage.bytes <= MAX_COMPARED).then(|| self.record(&target));
+            if let Some(tree) = &tree {
+                tree.check(&unpacked, &target, self.options.overlay);
+                self.check_fixup(tree, &target);
+            }
+            Outcome { unpacked, stream, tree }
+        });
+        if let Err(error) = &result {
+            check_message(error);
+        }
+        self.before.assert_same(&Snapshot::of(self.canary()));
+        fs::remove_dir_all(&target).expect("the tree is removable");
+        let beside: Vec<_> = fs::read_dir(&self.base).expect("the sandbox is there").collect();
+        assert_eq!(beside.len(), 1, "something appeared outside of the tree: {beside:?}");
+        assert_eq!(self.strays, strays(), "something appeared at the root of the machine");
+        result
+    }
+
+    fn record(&self, target: &Path) -> Tree {
+        let snapshot = Snapshot::of(target);
+        let mut marks: BTreeMap<Vec<u8>, BTreeMap<_, _>> = BTreeMap::new();
+        for (path, entry) in &snapshot.entries {
+            let mut found = match self.options.overlay {
+                OverlayXattr::Trusted => trusted_marks(&at(target, path)),
+                OverlayXattr::User => entry.xattrs.clone(),
+            };
+            found.retain(|name, _| name.starts_with(prefix(self.options.overlay)));
+            if !found.is_empty() {
+                marks.insert(path.clone(), found);
+            }
+        }
+        Tree { snapshot, marks }
+    }
+
+    /// A fix-up that repeats all directories of a tree is like the tree without its files.
+    fn check_fixup(&self, tree: &Tree, target: &Path) {
+        let copy = self.base.join("fixup");
+        fs::create_dir(&copy).expect("the fix-up's directory is made");
+        let mut fixup = Fixup::new(&copy).expect("the fix-up is begun");
+        let mut expected = BTreeMap::new();
+        for (path, entry) in &tree.snapshot.entries {
+            // Each is held open until the end, and no real fix-up has so many.
+            if entry.kind == FileType::Directory && expected.len() < 500 {
+                let parent =
+                    path.iter().rposition(|byte| *byte == b'/').map_or(&[][..], |slash| &path[..slash]);
+                if !path.is_empty() && !expected.contains_key(parent) {
+                    continue;
+                }
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+                let like =
+                    rustix::fs::open(at(target, path), flags, Mode::empty()).expect("it is a directory");
+                fixup.directory(path, like).expect("a directory is repeated");
+                let mut entry = entry.clone();
+                let mark = prefix(self.options.overlay);
+                entry.xattrs.retain(|name, _| {
+                    name.strip_prefix(mark).is_none_or(|rest| rest.starts_with(b"overlay."))
+                });
+                expected.insert(path.clone(), entry);
+            }
+        }
+        let usage = fixup.finish(&self.options).expect("the fix-up is finished");
+        assert_eq!(usage.inodes, expected.len() as u64);
+        Snapshot { entries: expected }.assert_same(&Snapshot::of(&copy));
+        fs::remove_dir_all(&copy).expect("the fix-up is removable");
+    }
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            drop(fs::remove_dir_all(&self.base));
+        }
+    }
+}
+
+impl Outcome {
+    /// Panics unless both are the same layer.
+    #[track_caller]
+    pub fn assert_same(&self, other: &Self) {
+        assert_eq!(self.stream, other.stream);
+        self.assert_same_tree(other);
+    }
+
+    /// Panics unless both streams gave the same tree.
+    #[track_caller]
+    pub fn assert_same_tree(&self, other: &Self) {
+        assert_eq!(self.unpacked, other.unpacked);
+        if let (Some(one), Some(other)) = (&self.tree, &other.tree) {
+            one.snapshot.assert_same(&other.snapshot);
+            assert_eq!(one.marks, other.marks);
+        }
+    }
+}
+
+impl Tree {
+    /// What `unpack` says of a tree must be so, and nothing in it may make overlayfs do what only the unpacker
+    /// decides.
+    fn check(&self, unpacked: &Unpacked, target: &Path, overlay: OverlayXattr) {
+        let (mut inodes, mut bytes, mut allocated) = (0, 0u64, 0);
+        for (path, entry) in &self.snapshot.entries {
+            if entry.link_of.is_some() {
+                continue;
+            }
+            inodes += 1;
+            match entry.kind {
+                FileType::Directory => allocated += 4096,
+                FileType::RegularFile => {
+                    bytes += entry.size;
+                    let metadata = fs::symlink_metadata(at(target, path)).expect("it is there");
+                    allocated += metadata.blocks() * 512;
+                }
+                _ => {}
+            }
+            if entry.kind == FileType::CharacterDevice && entry.rdev == 0 {
+                assert_eq!(
+                    (entry.mode, entry.mtime),
+                    (0, (0, 0)),
+                    "a whiteout that a layer brought: {entry:?}"
+                );
+            }
+        }
+        let usage = unpacked.usage;
+        assert_eq!((usage.inodes, usage.bytes), (inodes, bytes), "of {:?}", self.snapshot);
+        // Other file systems have other blocks.
+        if is_tmpfs(target) {
+            assert_eq!(usage.allocated, allocated, "of {:?}", self.snapshot);
+        }
+        for path in &unpacked.implied {
+            let entry = self.snapshot.entries.get(path).expect("an implied directory is there");
+            assert_eq!((entry.kind, entry.mode, entry.mtime), (FileType::Directory, 0o755, (0, 0)));
+        }
+        for (path, marks) in &self.marks {
+            for (name, value) in marks {
+                let rest = &name[prefix(overlay).len()..];
+                let directory = self.snapshot.entries[path].kind == FileType::Directory;
+                let ours = rest == b"opaque" && value == b"y" && directory;
+                assert!(ours || rest.starts_with(b"overlay."), "{} of {path:?}", name.escape_ascii());
+            }
+        }
+    }
+}
+
+/// Messages go to a terminal.
+fn check_message(error: &Error) {
+    let mut error: Option<&dyn std::error::Error> = Some(error);
+    while let Some(cause) = error {
+        let text = cause.to_string();
+        assert!(!text.chars().any(char::is_control), "control characters in {text:?}");
+        error = cause.source();
+    }
+}
+
+fn options() -> Options {
+    // In a user namespace of its own, root is not the one that the kernel means.
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let root =
+        rustix::process::geteuid().is_root() && map.split_whitespace().eq(["0", "0", &u32::MAX.to_string()]);
+    Options {
+        overlay: if root { OverlayXattr::Trusted } else { OverlayXattr::User },
+        ownership: if root { Ownership::Layer } else { Ownership::Current },
+        limits: Limits {
+            output_bytes: 4 << 20,
+            entries: 300,
+            memory: 1 << 20,
+            tar: layerstore_tar::Limits { sparse_segments: 1000, xattrs: 16, ..Default::default() },
+        },
+    }
+}
+
+fn prefix(overlay: OverlayXattr) -> &'static [u8] {
+    match overlay {
+        OverlayXattr::Trusted => b"trusted.overlay.",
+        OverlayXattr::User => b"user.overlay.",
+    }
+}
+
+fn at(target: &Path, path: &[u8]) -> PathBuf {
+    target.join(std::ffi::OsStr::from_bytes(path))
+}
+
+fn trusted_marks(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut names = vec![0; 65536];
+    let length = rustix::fs::llistxattr(path, &mut names[..]).expect("attributes are listed");
+    let names = names[..length].split(|byte| *byte == 0);
+    let mut value = vec![0; 65536];
+    names
+        .filter(|name| name.starts_with(b"trusted.overlay."))
+        .map(|name| {
+            let length = rustix::fs::lgetxattr(path, name, &mut value[..]).expect("an attribute is read");
+            (name.to_vec(), value[..length].to_vec())
+        })
+        .collect()
+}
+
+fn is_tmpfs(path: &Path) -> bool {
+    const TMPFS_MAGIC: u64 = 0x0102_1994;
+    rustix::fs::statfs(path).is_ok_and(|found| u64::try_from(found.f_type) == Ok(TMPFS_MAGIC))
+}
+
+fn strays() -> Vec<bool> {
+    STRAYS.iter().map(|path| fs::symlink_metadata(path).is_ok()).collect()
+}
+
+/// A tree may be deep, and looking at it holds every directory on the way open.
+fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let limit = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    setrlimit(Resource::Nofile, limit).expect("the limit of open files can be raised");
+}

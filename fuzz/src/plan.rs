@@ -136,10 +136,10 @@ impl Op {
         let names = self.path.iter().enumerate();
         // A byte in the upper half ends the path, except at its start.
         let names = names.take_while(|(i, byte)| *i == 0 || **byte < 128).map(|(_, byte)| component(*byte));
-        self.decorate(names.collect())
+        self.decorate(&names.collect::<Vec<_>>())
     }
 
-    fn decorate(self, names: Vec<Vec<u8>>) -> Vec<u8> {
+    fn decorate(self, names: &[Vec<u8>]) -> Vec<u8> {
         let separator: &[u8] = if self.style & 1 != 0 { b"//" } else { b"/" };
         let before: &[u8] = match self.style >> 1 & 3 {
             0 | 1 => b"",
@@ -234,8 +234,8 @@ fn whiteout(path: &[u8], choice: u8) -> Vec<u8> {
     let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
     let start = path[..end].iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
     let (above, name) = path[..end].split_at(start);
-    let marker: &[u8] = if choice % 3 == 0 { b".wh..wh..opq" } else { b".wh." };
-    let name: &[u8] = if choice % 3 == 0 { b"" } else { name };
+    let (marker, name): (&[u8], &[u8]) =
+        if choice.is_multiple_of(3) { (b".wh..wh..opq", b"") } else { (b".wh.", name) };
     [above, marker, name].concat()
 }
 

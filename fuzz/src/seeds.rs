@@ -138,14 +138,14 @@ fn gnu_sparse() -> Vec<u8> {
     let mut tar = archive(&[Item { entry: Entry::regular(b"sparse", 1), data: vec![9] }]);
     tar[156] = b'S';
     tar[257..265].copy_from_slice(b"ustar  \0");
-    tar[386..410].copy_from_slice(b"00000000000\000000000001\0");
+    tar[386..410].copy_from_slice(b"00000000000\x0000000000001\0");
     tar[482] = 1;
     tar[483..495].copy_from_slice(b"00000004000\0");
     tar[148..156].fill(b' ');
     let sum: u32 = tar[..512].iter().map(|byte| u32::from(*byte)).sum();
     tar[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     let mut extension = [0; 512];
-    extension[..24].copy_from_slice(b"00000004000\000000000000\0");
+    extension[..24].copy_from_slice(b"00000004000\x0000000000000\0");
     tar.splice(512..512, extension);
     tar
 }
@@ -156,11 +156,11 @@ fn entries(seeds: &Seeds) {
     let [file, dir, link, hard, hidden] = [0, 8, 14, 19, 29];
     let [a, b, c, end] = [0, 15, 29, 128];
     let op = |kind: u8, path: [u8; 4], link: [u8; 4]| {
-        let [p, q, r, s] = path;
-        let [t, u, v, w] = link;
-        [kind, p, q, r, s, t, u, v, w, 0xed, 1, 0, 5, 170, 0, 3, 0]
+        // Mode 0755 and what else makes a plain entry, with one extended attribute.
+        let rest = [0xed, 1, 0, 5, 170, 0, 3, 0];
+        [&[kind][..], &path, &link, &rest].concat()
     };
-    let by_hand: [&[[u8; 17]]; 5] = [
+    let by_hand: [&[Vec<u8>]; 5] = [
         &[
             op(dir, [a, end, 0, 0], [0; 4]),
             op(file, [a, b, end, 0], [0; 4]),

@@ -159,7 +159,7 @@ impl Op {
             228..=231 => b"..".to_vec(),
             232..=235 => b".".to_vec(),
             236..=239 => canary.to_vec(),
-            240..=243 => [canary, b"/dir"].concat(),
+            240..=243 => [canary, b"/a"].concat(),
             244 => b"../canary".to_vec(),
             245 => b"../canary/file".to_vec(),
             246 => b"/proc/self/root".to_vec(),

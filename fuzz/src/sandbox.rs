@@ -60,13 +60,15 @@ impl Sandbox {
         let base = parent.join(format!("layerstore-fuzz-{}", std::process::id()));
         drop(fs::remove_dir_all(&base));
         let canary = base.join("canary");
-        fs::create_dir_all(canary.join("dir")).expect("the canary is made");
-        fs::write(canary.join("file"), "untouched").expect("the canary is made");
-        fs::write(canary.join("dir/file"), "untouched").expect("the canary is made");
-        std::os::unix::fs::symlink("dir", canary.join("link")).expect("the canary is made");
+        // Names that hostile layers use, two levels of them.
+        fs::create_dir_all(canary.join("a/b")).expect("the canary is made");
+        for file in ["file", "b", "a/file", "a/b/c"] {
+            fs::write(canary.join(file), "untouched").expect("the canary is made");
+        }
+        std::os::unix::fs::symlink("a", canary.join("c")).expect("the canary is made");
         let time = Timespec { tv_sec: 1, tv_nsec: 2 };
         let times = Timestamps { last_access: time, last_modification: time };
-        for path in ["dir/file", "dir", "file", "."] {
+        for path in ["a/b/c", "a/b", "a/file", "a", "b", "file", "."] {
             rustix::fs::utimensat(CWD, canary.join(path), &times, rustix::fs::AtFlags::empty())
                 .expect("the canary's times are set");
         }
@@ -99,6 +101,7 @@ impl Sandbox {
         fs::create_dir(&target).expect("the target is made");
         let umask = PrivateUmask::enter();
         let result = layerstore_unpack::unpack(stream, size, &target, &self.options, &umask);
+        self.before.assert_same(&Snapshot::of(self.canary()));
         let result = result.map(|(unpacked, stream)| {
             let tree = (unpacked.usage.bytes <= MAX_COMPARED).then(|| self.record(&target));
             if let Some(tree) = &tree {
@@ -110,7 +113,6 @@ impl Sandbox {
         if let Err(error) = &result {
             check_message(error);
         }
-        self.before.assert_same(&Snapshot::of(self.canary()));
         fs::remove_dir_all(&target).expect("the tree is removable");
         let beside: Vec<_> = fs::read_dir(&self.base).expect("the sandbox is there").collect();
         assert_eq!(beside.len(), 1, "something appeared outside of the tree: {beside:?}");
@@ -201,6 +203,13 @@ impl Outcome {
 }
 
 impl Tree {
+    fn list(&self) -> String {
+        self.snapshot.entries.iter().fold(String::new(), |list, (path, entry)| {
+            let link = if entry.link_of.is_some() { ", a hard link" } else { "" };
+            format!("{list}\n  /{} {:?} of {} bytes{link}", path.escape_ascii(), entry.kind, entry.size)
+        })
+    }
+
     /// What `unpack` says of a tree must be so, and nothing in it may make overlayfs do what only the unpacker
     /// decides.
     fn check(&self, unpacked: &Unpacked, target: &Path, overlay: OverlayXattr) {
@@ -228,10 +237,10 @@ impl Tree {
             }
         }
         let usage = unpacked.usage;
-        assert_eq!((usage.inodes, usage.bytes), (inodes, bytes), "of {:?}", self.snapshot);
+        assert_eq!((usage.inodes, usage.bytes), (inodes, bytes), "of {}", self.list());
         // Other file systems have other blocks.
         if is_tmpfs(target) {
-            assert_eq!(usage.allocated, allocated, "of {:?}", self.snapshot);
+            assert_eq!(usage.allocated, allocated, "of {}", self.list());
         }
         for path in &unpacked.implied {
             let entry = self.snapshot.entries.get(path).expect("an implied directory is there");

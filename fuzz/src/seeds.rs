@@ -160,7 +160,7 @@ fn entries(seeds: &Seeds) {
         let rest = [0xed, 1, 0, 5, 170, 0, 3, 0];
         [&[kind][..], &path, &link, &rest].concat()
     };
-    let by_hand: [&[Vec<u8>]; 5] = [
+    let by_hand: [&[Vec<u8>]; 6] = [
         &[
             op(dir, [a, end, 0, 0], [0; 4]),
             op(file, [a, b, end, 0], [0; 4]),
@@ -169,7 +169,14 @@ fn entries(seeds: &Seeds) {
         &[
             op(link, [a, end, 0, 0], [236, 0, 0, 0]),
             op(file, [a, 60, end, 0], [0; 4]),
+            op(file, [a, a, b, c], [0; 4]),
             op(dir, [a, b, end, 0], [0; 4]),
+        ],
+        &[
+            op(link, [b, end, 0, 0], [228, 0, 0, 0]),
+            op(dir, [b, 58, a, end], [0; 4]),
+            op(file, [b, 58, a, 60], [0; 4]),
+            op(hidden, [b, 58, 60, end], [1, 0, 0, 0]),
         ],
         &[
             op(file, [a, b, end, 0], [0; 4]),

@@ -4,6 +4,7 @@
 use std::io::Write as _;
 
 use layerstore_fuzz::Item;
+use layerstore_fuzz::model::Model;
 use layerstore_fuzz::plan::{Plan, archive};
 use layerstore_fuzz::sandbox::{Outcome, Sandbox};
 use layerstore_unpack::{Error, Limits};
@@ -12,9 +13,16 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|input: &[u8]| {
     let sandbox = Sandbox::new();
     let plan = Plan::new(input, &sandbox.canary());
+    // For whoever looks at one input.
+    if std::env::var_os("LAYERSTORE_FUZZ_PRINT").is_some() {
+        plan.print();
+    }
     let stream = archive(&plan.items);
     let once =
         if plan.checks & 1 == 0 { sandbox.unpack_once(&stream, Some(1)) } else { sandbox.unpack(&stream) };
+    if let Ok(Outcome { tree: Some(tree), .. }) = &once {
+        tree.assert_is(&Model::new(&plan.items, sandbox.is_privileged()));
+    }
     // Where whiteouts stand among the entries makes no difference.
     if plan.checks & 2 != 0 {
         let stream = archive(&plan.whiteouts_first());

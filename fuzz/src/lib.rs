@@ -5,10 +5,12 @@
 //!
 //! - [`sandbox`] unpacks a layer and checks all that must hold whatever the layer says.
 //! - [`plan`] turns any bytes into a layer of well-formed but hostile entries.
+//! - [`model`] works out in memory what such a layer should become.
 //! - [`mutate`] changes archives without breaking all their checksums.
 //! - [`memory`] counts what is allocated.
 
 pub mod memory;
+pub mod model;
 pub mod mutate;
 pub mod plan;
 pub mod sandbox;

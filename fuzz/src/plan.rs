@@ -51,6 +51,28 @@ impl Plan {
         Self { checks, items }
     }
 
+    /// Shows the entries to whoever looks for the cause of a failure.
+    pub fn print(&self) {
+        for Item { entry, data } in &self.items {
+            let (path, link) = (entry.path.escape_ascii(), entry.link.escape_ascii());
+            let Entry { kind, mode, uid, gid, mtime, device, sparse, .. } = entry;
+            eprint!("{kind:?} `{path}` link `{link}` mode {mode:04o} owner {uid}:{gid} device {device:?} ");
+            eprintln!(
+                "time {}.{:09} size {} of {}",
+                mtime.seconds,
+                mtime.nanoseconds,
+                data.len(),
+                entry.size
+            );
+            for (name, value) in &entry.xattrs {
+                eprintln!("    {} of {} bytes", name.escape_ascii(), value.len());
+            }
+            if let Some(segments) = sparse {
+                eprintln!("    {segments:?}");
+            }
+        }
+    }
+
     /// The same entries, those first whose name makes them a whiteout.
     pub fn whiteouts_first(&self) -> Vec<Item> {
         let marker = |item: &&Item| {
@@ -270,9 +292,9 @@ fn time(choice: u8) -> Timestamp {
         223..=239 => (1 << 33, 1),
         240..=247 => (-(1 << 33), 0),
         248..=251 => (1 << 40, 1),
-        252 => (i64::MAX, 999_999_999),
+        252 => (i64::MAX - 1, 999_999_999),
         253 => (i64::MIN, 0),
-        254 => (i64::MIN, 1),
+        254 => (i64::MIN + 1, 1),
         255 => (-1, 1),
     };
     Timestamp { seconds, nanoseconds }

@@ -17,6 +17,8 @@ use layerstore_unpack::{
 use rustix::fs::{CWD, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::model::Model;
+
 /// Files that are longer than this together, which only holes can make them, are not compared byte by byte.
 const MAX_COMPARED: u64 = 32 << 20;
 
@@ -79,6 +81,11 @@ impl Sandbox {
     /// The directory that must stay as it is.
     pub fn canary(&self) -> PathBuf {
         self.base.join("canary")
+    }
+
+    /// Whether owners and devices can be as the layer says.
+    pub fn is_privileged(&self) -> bool {
+        self.options.ownership == Ownership::Layer
     }
 
     /// Unpacks `stream` on one thread and on three, which must make no difference.
@@ -203,6 +210,19 @@ impl Outcome {
 }
 
 impl Tree {
+    /// Panics unless the tree is what `model` says.
+    pub fn assert_is(&self, model: &Model) {
+        let opaque = |path: &[u8]| {
+            let marks = self.marks.get(path);
+            marks.is_some_and(|marks| {
+                marks.keys().any(|name| {
+                    name.ends_with(b".overlay.opaque") && !name.ends_with(b".overlay.overlay.opaque")
+                })
+            })
+        };
+        model.assert_is(&self.snapshot, opaque);
+    }
+
     fn list(&self) -> String {
         self.snapshot.entries.iter().fold(String::new(), |list, (path, entry)| {
             let link = if entry.link_of.is_some() { ", a hard link" } else { "" };

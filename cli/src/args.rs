@@ -106,6 +106,7 @@ pub(crate) enum Command {
     Ls(List),
     Cat(Cat),
     Gc(Gc),
+    Limits(Limits),
     Info(Info),
     Version(Version),
     Completions(Completions),
@@ -127,6 +128,14 @@ pub(crate) enum ImageCommand {
     Tag(Tag),
     #[command(visible_alias = "unmount")]
     Umount(Umount),
+}
+
+/// `NAME=VALUE`.
+fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("it is not of the form NAME=VALUE".to_owned()),
+    }
 }
 
 impl Command {
@@ -171,6 +180,10 @@ pub(crate) struct Load {
     /// Store the layers but do not unpack them; `mount` does it later
     #[arg(long)]
     pub(crate) no_unpack: bool,
+
+    /// Accept more or less of a layer than the store's settings say, for this time; see `limits`
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = assignment)]
+    pub(crate) limits: Vec<(String, String)>,
 }
 
 /// List images
@@ -403,6 +416,25 @@ pub(crate) struct Gc {
     /// Print what would be deleted, and delete nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// Show or change what the store accepts of a layer, and how it unpacks
+///
+/// Without arguments prints all settings. A value `default` takes a setting back. They hold for everything that
+/// is unpacked from then on; `load --limit` changes them for one load.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  layerstore limits
+  layerstore limits output-bytes=20G devices=refuse
+  layerstore limits devices=default")]
+pub(crate) struct Limits {
+    /// Settings to change
+    #[arg(value_name = "NAME=VALUE", value_parser = assignment)]
+    pub(crate) changes: Vec<(String, String)>,
+
+    #[arg(long, help = LISTING_FORMAT)]
+    pub(crate) format: Option<String>,
 }
 
 /// Print facts about the store and this machine

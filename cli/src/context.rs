@@ -16,11 +16,13 @@ pub(crate) struct Context {
     pub(crate) quiet: bool,
     root: Option<PathBuf>,
     progress: ProgressForm,
+    verbose: bool,
 }
 
 impl Context {
     pub(crate) fn new(global: Global) -> Self {
-        Self { quiet: global.quiet, root: global.root, progress: global.progress }
+        let verbose = global.verbose > 0;
+        Self { quiet: global.quiet, root: global.root, progress: global.progress, verbose }
     }
 
     /// Where the store is, as an absolute path: it is printed, and stays right when a directory is
@@ -50,7 +52,7 @@ impl Context {
     }
 
     pub(crate) fn progress(&self) -> Progress {
-        Progress::new(self.progress, self.quiet)
+        Progress::new(self.progress, self.quiet, self.verbose)
     }
 }
 

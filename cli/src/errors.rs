@@ -115,7 +115,7 @@ impl From<layerstore::Error> for Failure {
         use layerstore::Error;
 
         let failure = Self::of(error.kind(), &error);
-        match error {
+        match &error {
             Error::NoImage { .. } => failure.hint("`layerstore images` lists what there is"),
             Error::Ambiguous { images, .. } => {
                 let ids: Vec<&str> = images.iter().map(Digest::short).collect();
@@ -127,6 +127,9 @@ impl From<layerstore::Error> for Failure {
             Error::Mounted { target, .. } => {
                 failure.hint(format!("`layerstore umount {}` first", target.display()))
             }
+            Error::NoSetting { known, .. } => failure.hint(format!("there is {}", known.join(", "))),
+            error if error.is_limit() => failure
+                .hint("if you trust the image, raise the limit: see `layerstore limits` and `load --limit`"),
             Error::NoPlatform { .. } => failure.hint("choose one of them with --platform"),
             _ => failure,
         }

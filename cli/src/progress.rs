@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use layerstore::{Event, LayerState};
+use layerstore::{Event, LayerState, Privileged};
 use serde_json::json;
 
 use crate::args::ProgressForm;
@@ -24,6 +24,8 @@ pub(crate) struct Progress {
     sink: Sink,
     /// Writes to where the lines go.
     out: Box<dyn Fn(&str) + Send + Sync>,
+    /// Whether to tell what is in a layer.
+    details: bool,
     layers: Mutex<BTreeMap<usize, Layer>>,
 }
 
@@ -63,7 +65,7 @@ impl Outcome {
 
 impl Progress {
     /// Chooses the form: nothing with `quiet`, else as asked for, else by what standard error is.
-    pub(crate) fn new(form: ProgressForm, quiet: bool) -> Self {
+    pub(crate) fn new(form: ProgressForm, quiet: bool, details: bool) -> Self {
         let sink = match form {
             _ if quiet => Sink::Silent,
             ProgressForm::None => Sink::Silent,
@@ -71,7 +73,7 @@ impl Progress {
             ProgressForm::Auto if std::io::stderr().is_terminal() => Sink::Bars(MultiProgress::new()),
             ProgressForm::Auto | ProgressForm::Plain => Sink::Plain,
         };
-        Self { sink, out: Box::new(to_stderr), layers: Mutex::default() }
+        Self { sink, out: Box::new(to_stderr), details, layers: Mutex::default() }
     }
 
     /// Shows one piece of news.
@@ -88,6 +90,9 @@ impl Progress {
                 }
             }
             Event::Progress { index, done, total } => self.advance(*index, *done, *total),
+            Event::Unpacked { name, privileged, devices, .. } => {
+                self.unpacked(&printable(name.short()), privileged, *devices);
+            }
             Event::Note(text) => self.note(text),
             _ => {}
         }
@@ -153,6 +158,34 @@ impl Progress {
             _ => layer.text(outcome),
         };
         self.line(&text);
+    }
+
+    /// What gives rights in a layer. Every system has some of it, so only programs and who asks for details are told.
+    fn unpacked(&self, id: &str, privileged: &Privileged, devices: u64) {
+        let paths: Vec<_> = privileged.examples.iter().map(|path| String::from_utf8_lossy(path)).collect();
+        if matches!(self.sink, Sink::Json) {
+            let programs = json!({
+                "setId": privileged.set_id, "capabilities": privileged.capabilities, "examples": paths,
+            });
+            self.line(
+                &json!({ "id": id, "status": "Unpacked", "privileged": programs, "devices": devices })
+                    .to_string(),
+            );
+        } else if self.details {
+            let count = |number: u64, what: &str| (number > 0).then(|| format!("{number} {what}"));
+            let counts: Vec<_> = [
+                count(privileged.set_id, "with set-user-ID or set-group-ID"),
+                count(privileged.capabilities, "with capabilities"),
+                count(devices, "device nodes"),
+            ]
+            .into_iter()
+            .flatten()
+            .collect();
+            if !counts.is_empty() {
+                let (first, colon) = (paths.join(", "), if paths.is_empty() { "" } else { ": " });
+                self.note(&format!("layer {id} has {}{colon}{first}", counts.join(", ")));
+            }
+        }
     }
 
     /// Something worth knowing that is not an error.
@@ -241,14 +274,14 @@ mod tests {
         let sink = Sink::Bars(MultiProgress::with_draw_target(target));
         let lines = term.clone();
         let out = Box::new(move |text: &str| lines.write_str(&text.replace('\n', "\r\n")).unwrap());
-        (Progress { sink, out, layers: Mutex::default() }, term)
+        (Progress { sink, out, details: false, layers: Mutex::default() }, term)
     }
 
     fn lines_of(sink: Sink, tell: impl FnOnce(&Progress)) -> String {
         let lines = Arc::new(Mutex::new(String::new()));
         let copy = Arc::clone(&lines);
         let out = Box::new(move |text: &str| copy.lock().unwrap().push_str(text));
-        tell(&Progress { sink, out, layers: Mutex::default() });
+        tell(&Progress { sink, out, details: false, layers: Mutex::default() });
         let lines = lines.lock().unwrap();
         lines.clone()
     }
@@ -288,10 +321,10 @@ mod tests {
 
     #[test]
     fn the_form_follows_the_options() {
-        assert!(matches!(Progress::new(ProgressForm::Json, true).sink, Sink::Silent));
-        assert!(matches!(Progress::new(ProgressForm::None, false).sink, Sink::Silent));
-        assert!(matches!(Progress::new(ProgressForm::Plain, false).sink, Sink::Plain));
-        assert!(matches!(Progress::new(ProgressForm::Json, false).sink, Sink::Json));
+        assert!(matches!(Progress::new(ProgressForm::Json, true, false).sink, Sink::Silent));
+        assert!(matches!(Progress::new(ProgressForm::None, false, false).sink, Sink::Silent));
+        assert!(matches!(Progress::new(ProgressForm::Plain, false, false).sink, Sink::Plain));
+        assert!(matches!(Progress::new(ProgressForm::Json, false, false).sink, Sink::Json));
     }
 
     /// Two layers, one of which was there, and a note.

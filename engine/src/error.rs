@@ -187,6 +187,16 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A hard link of a layer to what neither it nor the layers below have.
+    #[error("{image} has a broken layer: its `{entry}` is a hard link to `{target}`, which is not there")]
+    MissingLinkTarget {
+        /// The image as given, or its ID.
+        image: String,
+        /// The link.
+        entry: String,
+        /// What it leads to.
+        target: String,
+    },
     /// A path that the image does not have.
     #[error("{image} has no {path}")]
     NoPath {
@@ -205,6 +215,30 @@ pub enum Error {
         /// What it is instead.
         what: &'static str,
     },
+    /// The kernel has Landlock and refuses to confine a thread.
+    #[error("cannot confine the unpacking threads")]
+    Sandbox {
+        /// The reason.
+        source: io::Error,
+    },
+    /// A setting that there is not.
+    #[error("there is no setting `{name}`")]
+    NoSetting {
+        /// As given.
+        name: String,
+        /// Those that there are.
+        known: Vec<&'static str>,
+    },
+    /// A value that a setting cannot have.
+    #[error("`{value}` is no value for the setting `{name}`: it is {wanted}")]
+    BadSetting {
+        /// The setting.
+        name: String,
+        /// As given.
+        value: String,
+        /// What it can be.
+        wanted: &'static str,
+    },
     /// Given up because another part of the operation failed, whose error is the one that is reported.
     #[error("the operation was given up")]
     Cancelled,
@@ -214,6 +248,11 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// Whether another [`UnpackPolicy`](crate::UnpackPolicy) would accept the layer.
+    pub fn is_limit(&self) -> bool {
+        matches!(self, Self::Unpack { source, .. } if source.is_limit())
+    }
+
     /// The class of the failure.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -225,7 +264,9 @@ impl Error {
             {
                 ErrorKind::Corrupt
             }
-            Self::File { source, .. } | Self::Read { source, .. } => ErrorKind::of_io(source),
+            Self::File { source, .. } | Self::Read { source, .. } | Self::Sandbox { source } => {
+                ErrorKind::of_io(source)
+            }
             Self::Unpack { source, .. } => source.kind(),
             Self::Document { source, .. } => source.kind(),
             Self::DiffIdMismatch { .. } | Self::DocumentMismatch { .. } | Self::MissingBlob { .. } => {
@@ -237,12 +278,14 @@ impl Error {
             | Self::NoImage { .. }
             | Self::NoPath { .. }
             | Self::NotMounted { .. } => ErrorKind::NotFound,
-            Self::WrongDigest { .. } => ErrorKind::Corrupt,
+            Self::WrongDigest { .. } | Self::MissingLinkTarget { .. } => ErrorKind::Corrupt,
             Self::DigestAsTag { .. }
             | Self::MountOverStore { .. }
             | Self::ReservedName { .. }
             | Self::TooManyDocuments { .. }
             | Self::TooDeep { .. }
+            | Self::NoSetting { .. }
+            | Self::BadSetting { .. }
             | Self::Ambiguous { .. }
             | Self::WrongType { .. } => ErrorKind::InvalidInput,
             Self::SeveralNames { .. } | Self::Mounted { .. } => ErrorKind::InUse,

@@ -1,6 +1,7 @@
 //! What an operation tells while it runs.
 
 use layerstore_oci::Digest;
+use layerstore_unpack::Privileged;
 
 /// One piece of news.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,17 @@ pub enum Event {
         done: u64,
         /// Bytes of its blob, if known.
         total: Option<u64>,
+    },
+    /// A layer was unpacked.
+    Unpacked {
+        /// Its number in this operation.
+        index: usize,
+        /// What to call it.
+        name: LayerName,
+        /// Its programs that run with more rights than whoever starts them.
+        privileged: Privileged,
+        /// How many device nodes it lists.
+        devices: u64,
     },
     /// Something that a person should know, and that is no error.
     Note(String),
@@ -76,5 +88,6 @@ pub enum LayerState {
     },
 }
 
-/// Takes news. Called from several threads, at most once in a few hundred kilobytes of a layer.
+/// Takes news. Called from several threads, at most once in a few hundred kilobytes of a layer. Some of them are
+/// confined to the store ([`UnpackPolicy::sandbox`](crate::UnpackPolicy)) and cannot open files.
 pub type Listener<'a> = dyn Fn(Event) + Sync + 'a;

@@ -7,6 +7,7 @@
 //! instead of doing the same; the publisher lets go of it without waiting for anybody.
 
 use std::io::{self, Read};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -21,6 +22,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::error::{Error, Result};
 use crate::event::{Event, LayerName, LayerState, Listener};
+use crate::policy::UnpackPolicy;
 
 /// What is known of a layer when it is begun.
 #[derive(Debug, Clone)]
@@ -127,10 +129,25 @@ struct Shared<'a> {
     store: &'a Store,
     session: &'a Session,
     options: &'a Options,
+    policy: &'a UnpackPolicy,
     listener: &'a Listener<'a>,
     stop: AtomicBool,
-    failure: Mutex<Option<Error>>,
+    failure: Mutex<Option<Failure>>,
     results: Mutex<Results>,
+}
+
+/// Why everything ended.
+#[derive(Debug)]
+struct Failure {
+    error: Error,
+    /// The stored blob that the layer came from: if that is damaged, this is the cause.
+    suspect: Option<Digest>,
+}
+
+impl<E: Into<Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), suspect: None }
+    }
 }
 
 /// What came out.
@@ -144,8 +161,8 @@ pub(crate) struct Results {
 
 impl Shared<'_> {
     /// Notes the first failure and stops everything.
-    fn fail(&self, error: Error) {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    fn fail(&self, failure: impl Into<Failure>) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| failure.into());
         self.stop.store(true, Ordering::Release);
     }
 
@@ -177,6 +194,8 @@ const FEED_SIZE: usize = 256 << 10;
 
 /// Most layers that are unpacked at the same time.
 const MAX_UNPACKERS: usize = 8;
+/// The same, for who asks for more.
+const MAX_JOBS: usize = 64;
 
 /// Runs `feed` with unpackers and a publisher behind it, and returns when everything that it fed is
 /// published. After a failure the results are what was published before it.
@@ -184,13 +203,15 @@ pub(crate) fn run(
     store: &Store,
     session: &Session,
     options: &Options,
+    policy: &UnpackPolicy,
     listener: &Listener<'_>,
     feed: impl FnOnce(&mut Feeder<'_>) -> Result<()>,
 ) -> (Result<()>, Results) {
     let shared = Shared {
         store,
         session,
-        options,
+        options: &Options { limits: policy.limits, ..*options },
+        policy,
         listener,
         stop: AtomicBool::new(false),
         failure: Mutex::default(),
@@ -200,7 +221,10 @@ pub(crate) fn run(
     let (ready, complete) = channel();
     let queue = Mutex::new(queue);
     // Even a single core is better used by two: one waits for the disk while the other computes.
-    let unpackers = thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, MAX_UNPACKERS));
+    let unpackers = policy.jobs.map_or_else(
+        || thread::available_parallelism().map_or(2, |cores| cores.get().clamp(2, MAX_UNPACKERS)),
+        |jobs| jobs.get().min(MAX_JOBS),
+    );
     thread::scope(|scope| {
         for _ in 0..unpackers {
             let (shared, queue, ready) = (&shared, &queue, ready.clone());
@@ -217,7 +241,22 @@ pub(crate) fn run(
     });
     let failure = shared.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
     let results = shared.results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    (failure.map_or(Ok(()), Err), results)
+    (failure.map_or(Ok(()), |failure| Err(failure.cause(store))), results)
+}
+
+impl Failure {
+    /// Looks at the blob that the layer came from. Not for a confined thread.
+    fn cause(self, store: &Store) -> Error {
+        let Some(digest) = self.suspect else { return self.error };
+        match store.discard_if_damaged(&digest) {
+            Ok(false) => self.error,
+            Ok(true) => {
+                let reason = "it has been removed, load or pull the image again".to_owned();
+                layerstore_store::Error::DamagedBlob { digest, reason }.into()
+            }
+            Err(error) => error.into(),
+        }
+    }
 }
 
 impl Feeder<'_> {
@@ -327,6 +366,13 @@ fn kept(layer: Layer, received: Received, claims: Vec<Claim>, slot: Slot) -> Rea
 impl Shared<'_> {
     fn unpack_all(&self, queue: &Mutex<Receiver<Job>>, ready: &Sender<Ready>) {
         let umask = PrivateUmask::enter();
+        if self.policy.sandbox {
+            let directories = self.session.directories();
+            let directories = directories.each_ref().map(PathBuf::as_path);
+            if let Err(source) = layerstore_unpack::confine(&directories) {
+                return self.fail(Error::Sandbox { source });
+            }
+        }
         loop {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(job) = next else { return };
@@ -342,7 +388,7 @@ impl Shared<'_> {
     }
 
     /// `None` if the layer was given up because of a failure that is reported by another.
-    fn work(&self, job: Job, umask: &PrivateUmask) -> Result<Option<Ready>> {
+    fn work(&self, job: Job, umask: &PrivateUmask) -> Result<Option<Ready>, Failure> {
         let Job { layer, work, source, claims, slot } = job;
         let (reader, size, origin): (Box<dyn Read + Send>, _, _) = match source {
             JobSource::Ingest { reader, received } => {
@@ -378,7 +424,7 @@ impl Shared<'_> {
                 if let Err(Error::Unpack { source, .. }) = &result
                     && !is_about_content(source)
                 {
-                    return result.map(|_| None);
+                    return Ok(result.map(|_| None)?);
                 }
                 match received.recv() {
                     Ok(received) => Blob::Received(received),
@@ -391,11 +437,11 @@ impl Shared<'_> {
             Err(error) => match blob {
                 // Whatever it is, it is no layer; if an image says it is one, this comes up again.
                 // The layer may be as it should be, and the disk not.
-                Blob::Stored(digest, _) => return Err(self.damaged_or(digest, error)?),
+                Blob::Stored(digest, _) => return Err(Failure { error, suspect: Some(digest) }),
                 Blob::Received(received) if work == Work::Try => {
                     return Ok(Some(kept(layer, received, claims, slot)));
                 }
-                Blob::Received(_) => return Err(error),
+                Blob::Received(_) => return Err(error.into()),
             },
         };
         if let Some(expected) = layer.diff_id.as_ref().filter(|expected| **expected != stream.diff_id) {
@@ -404,12 +450,15 @@ impl Shared<'_> {
                 expected: expected.clone(),
                 actual: stream.diff_id,
             };
-            return Err(match blob {
-                Blob::Stored(digest, _) => self.damaged_or(digest, error)?,
-                Blob::Received(_) => error,
-            });
+            let suspect = match blob {
+                Blob::Stored(digest, _) => Some(digest),
+                Blob::Received(_) => None,
+            };
+            return Err(Failure { error, suspect });
         }
-        self.report_losses(&layer, unpacked.as_ref());
+        if let Some(unpacked) = &unpacked {
+            self.report(&layer, unpacked);
+        }
         let diff_id = stream.diff_id;
         let tree = directory.zip(unpacked).map(|(directory, unpacked)| NewTree {
             directory,
@@ -420,6 +469,7 @@ impl Shared<'_> {
                 inodes: unpacked.usage.inodes,
             },
             implied: unpacked.implied,
+            links: unpacked.lower_links.into_iter().map(|link| (link.path, link.target)).collect(),
         });
         let (digest, size, blob, known) = match blob {
             Blob::Received(received) => {
@@ -442,17 +492,14 @@ impl Shared<'_> {
         }))
     }
 
-    /// The error of a layer that came from a stored blob: if that is damaged, this is the cause.
-    fn damaged_or(&self, digest: Digest, error: Error) -> Result<Error> {
-        if !self.store.discard_if_damaged(&digest)? {
-            return Ok(error);
-        }
-        let reason = "it has been removed, load or pull the image again".to_owned();
-        Ok(layerstore_store::Error::DamagedBlob { digest, reason }.into())
-    }
-
-    fn report_losses(&self, layer: &Layer, unpacked: Option<&layerstore_unpack::Unpacked>) {
-        let Some(lost) = unpacked.map(|unpacked| unpacked.lost) else { return };
+    fn report(&self, layer: &Layer, unpacked: &layerstore_unpack::Unpacked) {
+        (self.listener)(Event::Unpacked {
+            index: layer.index,
+            name: layer.name.clone(),
+            privileged: unpacked.privileged.clone(),
+            devices: unpacked.devices,
+        });
+        let lost = unpacked.lost;
         for (count, what) in [
             (lost.owners, "owners could not be set without privilege"),
             (lost.xattrs, "extended attributes are not supported here"),

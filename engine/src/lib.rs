@@ -13,6 +13,7 @@ mod load;
 mod mount;
 mod names;
 mod options;
+mod policy;
 mod remove;
 mod rootfs;
 
@@ -26,8 +27,10 @@ pub use event::{Event, LayerName, LayerState, Listener};
 pub use images::{HistoryStep, ImageSummary};
 pub use info::Info;
 pub use layerstore_oci as oci;
+pub use layerstore_unpack::{Devices, Limits, Privileged};
 pub use load::{LoadOptions, LoadReport, LoadedImage, Source};
 pub use mount::Mounted;
+pub use policy::{Setting, UnpackPolicy};
 pub use remove::{Collected, CollectedObject, Removed};
 pub use rootfs::{FileEntry, FileKind, ListOptions};
 

@@ -98,11 +98,11 @@ impl Layerstore {
         self.check_flavour()?;
         let layers = self.store.layers(&image.manifest)?;
         if layers.iter().all(|layer| self.is_usable(layer)) {
-            return self.with_fixup(image, &layers, self.stack(&layers)?);
+            return self.with_fixup(image, &layers);
         }
         self.unpack_missing(image, &layers, listener)?;
         let layers = self.store.layers(&image.manifest)?;
-        self.with_fixup(image, &layers, self.stack(&layers)?)
+        self.with_fixup(image, &layers)
     }
 
     /// The trees that are stacked, topmost first.
@@ -110,20 +110,22 @@ impl Layerstore {
     /// Of a layer that comes several times only the topmost counts: the kernel refuses to stack a directory twice,
     /// and what a lower copy says is said again above it. Below a layer whose root is opaque nothing counts: the
     /// kernel ignores that mark on the root of a mount.
-    fn stack(&self, layers: &[LayerRow]) -> Result<Vec<TreeId>> {
+    pub(crate) fn stack<'a>(
+        &self,
+        layers: impl DoubleEndedIterator<Item = (&'a DiffId, &'a TreeId)>,
+    ) -> Result<Vec<TreeId>> {
         let mut seen: HashSet<&DiffId> = HashSet::new();
-        let mut trees = Vec::with_capacity(layers.len());
-        for layer in layers.iter().rev().filter(|layer| seen.insert(&layer.diff_id)) {
-            let Some(tree) = &layer.tree else { continue };
-            trees.push(tree.id.clone());
-            if self.has_opaque_root(&tree.id)? {
+        let mut trees = Vec::new();
+        for (_, tree) in layers.rev().filter(|(diff_id, _)| seen.insert(diff_id)) {
+            trees.push(tree.clone());
+            if self.has_opaque_root(tree)? {
                 break;
             }
         }
         Ok(trees)
     }
 
-    fn has_opaque_root(&self, tree: &TreeId) -> Result<bool> {
+    pub(crate) fn has_opaque_root(&self, tree: &TreeId) -> Result<bool> {
         let path = self.store.layout().diff(tree);
         let mut value = [0_u8; 1];
         match rustix::fs::getxattr(&path, self.unpack.overlay.opaque(), &mut value[..]) {
@@ -140,7 +142,8 @@ impl Layerstore {
     fn unpack_missing(&self, image: &ImageInfo, layers: &[LayerRow], listener: &Listener<'_>) -> Result<()> {
         self.store.recover()?;
         let session = self.store.session(LOCAL)?;
-        let (result, _) = layers::run(&self.store, &session, &self.unpack, listener, |feeder| {
+        let policy = self.unpack_policy()?;
+        let (result, _) = layers::run(&self.store, &session, &self.unpack, &policy, listener, |feeder| {
             let mut seen = HashSet::new();
             for (index, row) in layers.iter().enumerate() {
                 if !seen.insert(&row.diff_id) {

@@ -1,6 +1,6 @@
 //! Looking inside an image without mounting it: the merged view of its trees, as overlayfs makes it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -126,7 +126,9 @@ impl Layerstore {
                 openat(CWD, &path, flags, Mode::empty()).map_err(|errno| failed("open", &path, errno))
             })
             .collect::<Result<_>>()?;
-        Ok(Rootfs { image: name.to_owned(), layers, overlay: self.unpack.overlay })
+        let opaque = trees.iter().map(|id| self.has_opaque_root(id)).collect::<Result<_>>()?;
+        let (image, overlay) = (name.to_owned(), self.unpack.overlay);
+        Ok(Rootfs { image, layers, opaque, overlay, links: HashMap::new() })
     }
 }
 
@@ -134,13 +136,17 @@ impl Layerstore {
 pub(crate) struct Rootfs {
     image: String,
     layers: Vec<OwnedFd>,
+    /// Whether nothing counts below a layer.
+    opaque: Vec<bool>,
     overlay: OverlayXattr,
+    /// Hard links that a layer has to a file of those below, which its tree has not: layer and path, and the file.
+    links: HashMap<(usize, Vec<u8>), Place>,
 }
 
 /// A file in the merged view.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// Components from the root, free of symbolic links.
+    /// Components from the root, free of symbolic links: where its topmost layer has it.
     pub(crate) path: Vec<Vec<u8>>,
     pub(crate) kind: FileType,
     /// The layers that have it: one for a file, all that are merged for a directory, topmost first.
@@ -156,14 +162,59 @@ impl Place {
 /// As many symbolic links as the kernel follows in one path.
 const MAX_LINKS: usize = 40;
 
+/// So many directories at once that their path is shorter than `PATH_MAX`, whatever their names.
+const AT_ONCE: usize = 15;
+
 impl Rootfs {
-    fn root(&self) -> Place {
-        Place { path: Vec::new(), kind: FileType::Directory, layers: (0..self.layers.len()).collect() }
+    /// The root of the layers from number `first` down.
+    fn root(&self, first: usize) -> Place {
+        let opaque = self.opaque.iter().skip(first).position(|opaque| *opaque);
+        let end = opaque.map_or(self.layers.len(), |behind| first + behind + 1);
+        Place { path: Vec::new(), kind: FileType::Directory, layers: (first..end).collect() }
+    }
+
+    /// Finds out what the hard links of each layer lead to, given as path and target.
+    pub(crate) fn add_links(&mut self, layer: usize, links: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+        for (path, target) in links {
+            let missing = || Error::MissingLinkTarget {
+                image: self.image.clone(),
+                entry: lossy(path),
+                target: lossy(target),
+            };
+            let place = match self.resolve_in(self.root(layer + 1), target, false) {
+                Err(Error::NoPath { .. }) => return Err(missing()),
+                other => other?,
+            };
+            if place.kind == FileType::Directory {
+                return Err(missing());
+            }
+            self.links.insert((layer, path.clone()), place);
+        }
+        Ok(())
+    }
+
+    /// The files that hard links lead to, each with all its names in the merged view.
+    pub(crate) fn linked_files(&self) -> Result<Vec<(Place, Vec<Vec<u8>>)>> {
+        let mut files: BTreeMap<(usize, Vec<u8>), (Place, BTreeSet<_>)> = BTreeMap::new();
+        for ((_, path), file) in &self.links {
+            // Another layer may have something else there, or nothing.
+            if self.exactly(path)?.as_ref() != Some(file) {
+                continue;
+            }
+            let own = file.path.join(&b'/');
+            let key = (file.top(), own.clone());
+            let (_, names) = files.entry(key).or_insert_with(|| (file.clone(), BTreeSet::new()));
+            names.insert(path.clone());
+            if self.exactly(&own)?.as_ref() == Some(file) {
+                names.insert(own);
+            }
+        }
+        Ok(files.into_values().map(|(file, names)| (file, names.into_iter().collect())).collect())
     }
 
     /// The file at a path without symbolic links; `None` if there is none, or a link on its way.
     pub(crate) fn exactly(&self, path: &[u8]) -> Result<Option<Place>> {
-        let mut place = self.root();
+        let mut place = self.root(0);
         for name in components(path) {
             if place.kind != FileType::Directory {
                 return Ok(None);
@@ -177,9 +228,13 @@ impl Rootfs {
     }
 
     fn resolve(&self, path: &[u8], follow: bool) -> Result<Place> {
+        self.resolve_in(self.root(0), path, follow)
+    }
+
+    fn resolve_in(&self, root: Place, path: &[u8], follow: bool) -> Result<Place> {
         let no_path = || Error::NoPath { image: self.image.clone(), path: lossy(path) };
         let mut ahead: Vec<Vec<u8>> = components(path).rev().map(<[u8]>::to_vec).collect();
-        let mut way = vec![self.root()];
+        let mut way = vec![root];
         let mut links = 0;
         while let Some(name) = ahead.pop() {
             if name == b".." {
@@ -218,7 +273,13 @@ impl Rootfs {
         if self.layers.is_empty() {
             return Ok(None);
         }
+        let joined = if self.links.is_empty() { Vec::new() } else { path.join(&b'/') };
         for &layer in &directory.layers {
+            if !self.links.is_empty()
+                && let Some(file) = self.links.get(&(layer, joined.clone()))
+            {
+                return Ok(found.or_else(|| Some(file.clone())));
+            }
             let Some(stat) = self.stat(layer, &path)? else { continue };
             let kind = FileType::from_raw_mode(stat.st_mode);
             if is_whiteout(kind, &stat) {
@@ -335,34 +396,44 @@ impl Rootfs {
     /// Trees are not changed while they are read, but one component that is a link leads nowhere.
     fn open_raw(&self, layer: usize, path: &[Vec<u8>], flags: OFlags) -> Result<OwnedFd, Errno> {
         let layer = self.layers.get(layer).ok_or(Errno::NOENT)?;
-        if path.is_empty() {
+        let Some(whole) = path.len().checked_sub(1).map(|last| last / AT_ONCE * AT_ONCE) else {
             return openat(layer, ".", flags, Mode::empty());
+        };
+        let mut here = None;
+        for part in path.get(..whole).unwrap_or_default().chunks(AT_ONCE) {
+            let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            here = Some(open_below(here.as_ref().unwrap_or(layer), part, directory)?);
         }
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let path = path.join(&b'/');
-        loop {
-            match openat2(layer, &path, flags, Mode::empty(), resolve) {
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                // A link in the last place can be opened as a path, one before it is in another layer's place.
-                Err(Errno::LOOP) if flags.contains(OFlags::PATH | OFlags::NOFOLLOW) => {
-                    let (directory, name) = match path.iter().rposition(|byte| *byte == b'/') {
-                        Some(slash) => (&path[..slash], &path[slash + 1..]),
-                        None => (&b"."[..], &path[..]),
-                    };
-                    let parent = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                    return match openat2(layer, directory, parent, Mode::empty(), resolve) {
-                        Ok(directory) => openat(directory, name, flags, Mode::empty()),
-                        Err(Errno::LOOP) => Err(Errno::NOENT),
-                        Err(errno) => Err(errno),
-                    };
-                }
-                other => return other,
-            }
-        }
+        open_below(here.as_ref().unwrap_or(layer), path.get(whole..).unwrap_or_default(), flags)
     }
 
     fn failed(&self, path: &[Vec<u8>], errno: Errno) -> Error {
         failed("read", Path::new(&format!("/{} of {}", lossy(&path.join(&b'/')), self.image)), errno)
+    }
+}
+
+/// Opens something below `layer`, of which no component but the last may be a link.
+fn open_below(layer: &OwnedFd, path: &[Vec<u8>], flags: OFlags) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let path = path.join(&b'/');
+    loop {
+        match openat2(layer, &path, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            // A link in the last place can be opened as a path, one before it is in another layer's place.
+            Err(Errno::LOOP) if flags.contains(OFlags::PATH | OFlags::NOFOLLOW) => {
+                let (directory, name) = match path.iter().rposition(|byte| *byte == b'/') {
+                    Some(slash) => (&path[..slash], &path[slash + 1..]),
+                    None => (&b"."[..], &path[..]),
+                };
+                let parent = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                return match openat2(layer, directory, parent, Mode::empty(), resolve) {
+                    Ok(directory) => openat(directory, name, flags, Mode::empty()),
+                    Err(Errno::LOOP) => Err(Errno::NOENT),
+                    Err(errno) => Err(errno),
+                };
+            }
+            other => return other,
+        }
     }
 }
 

@@ -1,8 +1,11 @@
 //! Fix-ups: small trees that one stack needs on top of those of its layers.
 
-use layerstore_oci::ChainId;
+use std::collections::HashSet;
+
+use layerstore_oci::{ChainId, DiffId};
 use rusqlite::OptionalExtension as _;
 
+use crate::blob::parse_digest;
 use crate::db::Durability;
 use crate::error::{DbContext as _, Error, Result};
 use crate::layout::TreeId;
@@ -80,22 +83,59 @@ impl Store {
         })
     }
 
-    /// For each tree the directories that its layer implies but does not list.
-    pub fn implied(&self, trees: &[TreeId]) -> Result<Vec<Vec<Vec<u8>>>> {
-        let action = "look up implied directories";
+    /// What each tree leaves to those below it.
+    pub fn unsettled(&self, trees: &[TreeId]) -> Result<Vec<Unsettled>> {
+        let action = "look up what a layer leaves open";
         self.database().read(action, |db| {
-            let mut statement = db.prepare_cached("SELECT implied FROM tree WHERE id = ?1").db(action)?;
+            let mut statement =
+                db.prepare_cached("SELECT implied, links FROM tree WHERE id = ?1").db(action)?;
             trees
                 .iter()
                 .map(|id| {
-                    let found: Option<Option<Vec<u8>>> =
-                        statement.query_row([id.as_str()], |row| row.get(0)).optional().db(action)?;
-                    let joined = found.flatten();
-                    Ok(joined.map_or_else(Vec::new, |all| {
-                        all.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
-                    }))
+                    let found = statement
+                        .query_row([id.as_str()], |row| {
+                            Ok((row.get::<_, Option<Vec<u8>>>(0)?, row.get::<_, Option<Vec<u8>>>(1)?))
+                        })
+                        .optional();
+                    let (implied, links) = found.db(action)?.unwrap_or_default();
+                    let links = parts(links.as_deref())
+                        .chunks_exact(2)
+                        .map(|pair| {
+                            (
+                                pair.first().cloned().unwrap_or_default(),
+                                pair.last().cloned().unwrap_or_default(),
+                            )
+                        })
+                        .collect();
+                    Ok(Unsettled { implied: parts(implied.as_deref()), links })
                 })
                 .collect()
         })
     }
+
+    /// The diff IDs among `layers` whose trees have hard links to layers below; mostly none.
+    pub fn linked_below(&self, layers: &HashSet<&DiffId>) -> Result<HashSet<DiffId>> {
+        let action = "look for hard links to layers below";
+        self.database().read(action, |db| {
+            let query = "SELECT diff_id FROM tree WHERE links IS NOT NULL AND diff_id IS NOT NULL";
+            let mut statement = db.prepare_cached(query).db(action)?;
+            let rows = statement.query_map([], |row| row.get::<_, String>(0)).db(action)?;
+            let all = rows.map(|row| parse_digest::<DiffId>(&row.db(action)?)).collect::<Result<Vec<_>>>()?;
+            Ok(all.into_iter().filter(|id| layers.contains(id)).collect())
+        })
+    }
+}
+
+/// What a tree leaves to those below it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unsettled {
+    /// Directories that its layer implies but does not list.
+    pub implied: Vec<Vec<u8>>,
+    /// Hard links to files of layers below: path and target.
+    pub links: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Splits a column of paths. The root's is the empty one.
+fn parts(joined: Option<&[u8]>) -> Vec<Vec<u8>> {
+    joined.map_or_else(Vec::new, |all| all.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect())
 }

@@ -51,6 +51,7 @@ pub use blob::BlobInfo;
 pub use clock::{Clock, Life, SystemClock, UnixSeconds};
 pub use disk::{Disk, SystemDisk};
 pub use error::{Error, Result};
+pub use fixup::Unsettled;
 pub use graph::{Forgotten, Graph, Node, Object};
 pub use image::{Edge, EdgeKind, ImageCommit, ImageInfo, ImageRow, LayerRow, NewImage};
 pub use ingest::{Ingest, IngestReader, Received};

@@ -44,6 +44,8 @@ pub struct NewTree {
     pub usage: Usage,
     /// Directories that the layer implies but does not list.
     pub implied: Vec<Vec<u8>>,
+    /// Hard links to files of layers below: path and target.
+    pub links: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What becomes part of the store in one step.
@@ -142,6 +144,7 @@ impl Store {
                 diff_id: tree.diff_id,
                 usage: tree.usage,
                 implied: tree.implied,
+                links: tree.links,
             });
         }
         placed.diff_ids = publication.diff_ids;
@@ -208,12 +211,14 @@ impl Store {
         }
         let life = self.life();
         let implied = (!tree.implied.is_empty()).then(|| tree.implied.join(&0));
+        let links: Vec<&[u8]> = tree.links.iter().flat_map(|(path, target)| [&path[..], target]).collect();
+        let links = (!links.is_empty()).then(|| links.join(&0));
         // A tree of an earlier life, or whose directory is lost, gives way in every stack that has it.
         tx.prepare_cached(
-            "INSERT INTO tree (id, diff_id, bytes, allocated, inodes, implied, boot_id, mount_id, created_at) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
+            "INSERT INTO tree (id, diff_id, bytes, allocated, inodes, implied, boot_id, mount_id, created_at, links) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
              ON CONFLICT (diff_id) DO UPDATE SET id = excluded.id, bytes = excluded.bytes, \
-             allocated = excluded.allocated, inodes = excluded.inodes, implied = excluded.implied, \
+             allocated = excluded.allocated, inodes = excluded.inodes, implied = excluded.implied, links = excluded.links, \
              boot_id = excluded.boot_id, mount_id = excluded.mount_id, synced = 0, created_at = excluded.created_at",
         )
         .and_then(|mut insert| {
@@ -227,6 +232,7 @@ impl Store {
                 &life.boot,
                 life.mount,
                 now,
+                links,
             ))
         })
         .db(action)?;
@@ -295,6 +301,7 @@ struct PlacedTree {
     diff_id: DiffId,
     usage: Usage,
     implied: Vec<Vec<u8>>,
+    links: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// Tells whether the blob is new.

@@ -27,7 +27,7 @@ pub(crate) const APPLICATION_ID: i32 = 0x4c79_7374;
 pub(crate) const KNOWN_FEATURES: &[&str] = &[];
 
 /// One script a format version.
-pub(crate) const MIGRATIONS: &[&str] = &[V1];
+pub(crate) const MIGRATIONS: &[&str] = &[V1, V2];
 
 /// The first format.
 const V1: &str = "
@@ -167,4 +167,10 @@ CREATE TABLE mount_tree (
     PRIMARY KEY (target, namespace, tree),
     FOREIGN KEY (target, namespace) REFERENCES mount (target, namespace) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
+";
+
+/// Hard links of a layer to files of the layers below.
+const V2: &str = "
+-- path and target of each, all separated by NUL; NULL where the layer has none
+ALTER TABLE tree ADD COLUMN links BLOB;
 ";

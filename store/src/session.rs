@@ -70,6 +70,11 @@ impl Session {
         &self.id
     }
 
+    /// The directories in which trees are made, and thrown away if they are not published.
+    pub fn directories(&self) -> [PathBuf; 2] {
+        [self.directory.clone(), self.store.layout().trash()]
+    }
+
     /// Starts to receive a blob. The digest is computed with `algorithm`.
     pub fn ingest(&self, algorithm: Algorithm) -> Result<Ingest> {
         Ingest::create(self.store.durable().clone(), self.fresh("blob"), algorithm)

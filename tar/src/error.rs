@@ -66,13 +66,18 @@ impl Error {
     }
 }
 
+/// Characters of a path that are shown: it may be as long as the archive likes.
+const SHOWN: usize = 300;
+
 /// Escaped, so that a hostile name cannot play with a terminal.
 struct Place<'a>(&'a str, u64);
 
 impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.0.is_empty() {
-            write!(f, " of {:?}", self.0)?;
+        match self.0.char_indices().nth(SHOWN) {
+            None if self.0.is_empty() => {}
+            None => write!(f, " of {:?}", self.0)?,
+            Some((end, _)) => write!(f, " of {:?}…", self.0.get(..end).unwrap_or_default())?,
         }
         write!(f, " at byte {}", self.1)
     }

@@ -3,9 +3,10 @@
 /// Everything else it keeps is of fixed size; data is never buffered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest path of an entry, in bytes. Default 4096, Linux's `PATH_MAX`: nothing longer can be opened.
+    /// Longest path of an entry, in bytes. Default 32,768: files whose path is longer than Linux's `PATH_MAX`
+    /// (4096) exist, and are opened step by step.
     pub path: usize,
-    /// Longest link target, in bytes. Default 4096, as for `path`.
+    /// Longest link target, in bytes. Default 32,768, as for `path`: a hard link names another entry.
     pub link: usize,
     /// Largest body of one PAX header, GNU long name or long link, in bytes. Default 1 MiB, the limit of Go's
     /// `archive/tar`: what is larger, no container engine written in Go can read either.
@@ -26,8 +27,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            path: 4096,
-            link: 4096,
+            path: 32_768,
+            link: 32_768,
             extension: 1 << 20,
             xattr_bytes: 1 << 20,
             xattrs: 256,

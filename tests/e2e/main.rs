@@ -10,9 +10,11 @@ mod forms;
 mod full_disk;
 mod kill;
 mod limits;
+mod policy;
 mod power_cut;
 mod real_images;
 mod recovery;
+mod stacks;
 mod verbs;
 
 use layerstore_testkit::image::Image;

@@ -7,19 +7,20 @@ use std::path::Path;
 
 use layerstore_tar::{Entry, EntryKind, Reader, Segment};
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Stat, fchmod, fchown, fstat, ftruncate, linkat, makedev, mkdirat,
-    mknodat, openat, statat, symlinkat,
+    AtFlags, FileType, Mode, OFlags, Stat, fchmod, fchown, fstat, ftruncate, makedev, mkdirat, mknodat,
+    openat, statat, symlinkat,
 };
 use rustix::io::{Errno, pwrite, write};
 
 use crate::attributes::{Attributes, Lost, Opened};
-use crate::error::{EntryContext as _, Error, Result, lossy, refused};
-use crate::options::{Options, Ownership};
+use crate::error::{EntryContext as _, Error, Result, limit, lossy, refused};
+use crate::hard_link::Links;
+use crate::options::{Devices, Options, Ownership};
 use crate::remove::remove;
-use crate::root::{Implied, Root, clean, open_root, split};
+use crate::root::{Implied, PATH_MAX, Root, clean, open_root, split};
 use crate::umask::PrivateUmask;
 use crate::whiteout::{self, Marker, Markers};
-use crate::{Unpacked, Usage};
+use crate::{Privileged, Unpacked, Usage};
 
 /// What a file takes on disk is counted in blocks of this size.
 const BLOCK: u64 = 4096;
@@ -40,6 +41,9 @@ pub(crate) struct Applier<'a> {
     directories: HashMap<u64, Pending>,
     implied: BTreeSet<Vec<u8>>,
     markers: Markers,
+    pub(crate) links: Links,
+    /// Lengths of all files so far, those that were replaced included.
+    file_bytes: u64,
     /// What [`Limits::memory`](crate::Limits::memory) limits.
     memory: u64,
     pub(crate) result: Unpacked,
@@ -61,12 +65,14 @@ impl<'a> Applier<'a> {
             Err(errno) => return Err(errno).entry("clear the default ACL of", b"/"),
         }
         let mut applier = Self {
-            root: Root::new(root),
+            root: Root::new(root, options.limits.depth),
             options,
             umask,
             directories: HashMap::new(),
             implied: BTreeSet::new(),
             markers: Markers::default(),
+            links: Links::default(),
+            file_bytes: 0,
             memory: 0,
             result: Unpacked::default(),
         };
@@ -76,14 +82,17 @@ impl<'a> Applier<'a> {
 
     pub(crate) fn apply(mut self, stream: &mut dyn BufRead) -> Result<Unpacked> {
         let mut reader = Reader::with_limits(stream, self.options.limits.tar);
-        let mut entries = 0;
-        while let Some(entry) = reader.next_entry()? {
+        let (mut entries, mut last) = (0, Vec::new());
+        while let Some(entry) = reader.next_entry().map_err(|error| Error::from(error).at(&last))? {
             entries += 1;
             if entries > self.options.limits.entries {
-                return Err(Error::Limit { what: "entries", limit: self.options.limits.entries });
+                return Err(limit(&entry.path, "entries", self.options.limits.entries));
             }
-            self.entry(&mut reader, &entry)?;
+            self.root.next_entry();
+            self.entry(&mut reader, &entry).map_err(|error| error.at(&entry.path))?;
+            last = entry.path;
         }
+        self.settle_links()?;
         let markers = std::mem::take(&mut self.markers);
         whiteout::write(&mut self, markers)?;
         self.finish_directories()?;
@@ -96,12 +105,12 @@ impl<'a> Applier<'a> {
         if entry.kind == EntryKind::Other(b'V') {
             return Ok(());
         }
-        let path = clean(&entry.path)?;
+        let path = clean(&entry.path, self.options.limits.depth)?;
         match whiteout::marker(&path)? {
             Marker::None => {}
             Marker::Ignored => return Ok(()),
             marker => {
-                self.remember(path.len())?;
+                self.remember(&path, path.len())?;
                 return self.markers.add(&path, &marker);
             }
         }
@@ -146,6 +155,10 @@ impl<'a> Applier<'a> {
 
     fn regular(&mut self, reader: &mut Reader<&mut dyn BufRead>, path: &[u8], entry: &Entry) -> Result<()> {
         let attributes = self.attributes(entry)?;
+        self.file_bytes = self.file_bytes.saturating_add(entry.size);
+        if self.file_bytes > self.options.limits.output_bytes {
+            return Err(limit(&entry.path, "bytes of files", self.options.limits.output_bytes));
+        }
         // Until the owner is right nobody gains anything from set-user-ID, and chown clears it.
         let mode = Mode::from_raw_mode(entry.mode & 0o777);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -167,48 +180,19 @@ impl<'a> Applier<'a> {
             fchmod(&file, Mode::from_raw_mode(entry.mode)).entry("set the mode of", path)?;
         }
         attributes.set_times(&opened, path)?;
+        self.result.privileged.note(path, entry);
         // A few sparse files can be longer together than a number can say.
         self.result.usage.bytes = self.result.usage.bytes.saturating_add(entry.size);
         self.result.usage.allocated = self.result.usage.allocated.saturating_add(blocks * BLOCK);
         Ok(())
     }
 
-    fn hard_link(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
-        let target = clean(&entry.link)?;
-        let missing = || Error::MissingLinkTarget { entry: lossy(&entry.path), target: lossy(&entry.link) };
-        if target.is_empty() {
-            return Err(refused(&entry.path, "it is a hard link to the root"));
-        }
-        let (directory, target_name) = split(&target);
-        let source: OwnedFd = match self.root.existing(directory)? {
-            Some(place) => place.directory.try_clone().entry("open the directory of", &target)?,
-            None => return Err(missing()),
-        };
-        let inode = match statat(&source, target_name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if is_directory(&stat) => {
-                return Err(refused(&entry.path, "it is a hard link to a directory"));
-            }
-            Ok(stat) => stat.st_ino,
-            Err(Errno::NOENT) => return Err(missing()),
-            Err(errno) => return Err(errno).entry("look at", &target),
-        };
-        self.create(path, |parent, name| {
-            match linkat(&source, target_name, parent, name, AtFlags::empty()) {
-                // Linked to itself, maybe through another path: replacing it would destroy it.
-                Err(Errno::EXIST) if statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?.st_ino == inode => {
-                    Ok(())
-                }
-                other => other,
-            }
-        })?;
-        // A name, not an inode.
-        self.result.usage.inodes -= 1;
-        Ok(())
-    }
-
     fn symlink(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
         if entry.link.is_empty() {
             return Err(refused(&entry.path, "it is a symbolic link to nothing"));
+        }
+        if entry.link.len() > PATH_MAX {
+            return Err(refused(&entry.path, "its target is longer than a symbolic link can hold"));
         }
         let attributes = self.attributes(entry)?;
         let (_, opened) = self.create(path, |parent, name| {
@@ -221,6 +205,12 @@ impl<'a> Applier<'a> {
     }
 
     fn node(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
+        if entry.kind != EntryKind::Fifo {
+            if self.options.limits.devices == Devices::Refuse {
+                return Err(Error::Device { entry: lossy(&entry.path) });
+            }
+            self.result.devices += 1;
+        }
         let attributes = self.attributes(entry)?;
         let (kind, device) = match entry.kind {
             EntryKind::CharDevice if entry.device == (0, 0) => {
@@ -258,7 +248,7 @@ impl<'a> Applier<'a> {
 
     /// Creates something at `path`, in the place of what an earlier entry put there. Returns also where it is
     /// without symbolic links.
-    fn create<T>(
+    pub(crate) fn create<T>(
         &mut self,
         path: &[u8],
         make: impl Fn(BorrowedFd<'_>, &[u8]) -> Result<T, Errno>,
@@ -284,10 +274,12 @@ impl<'a> Applier<'a> {
                 .entry("replace", path)?;
                 let outcome = make(parent, name).entry("create", path)?;
                 self.root.forget();
+                self.links.forget_below(&created);
                 outcome
             }
             other => other.entry("create", path)?,
         };
+        self.links.forget(&created);
         self.note_implied(implied)?;
         self.result.usage.inodes += 1;
         Ok((created, outcome))
@@ -298,18 +290,18 @@ impl<'a> Applier<'a> {
     }
 
     /// Counts what is kept until the end.
-    fn remember(&mut self, bytes: usize) -> Result<()> {
+    pub(crate) fn remember(&mut self, path: &[u8], bytes: usize) -> Result<()> {
         self.memory = self.memory.saturating_add(bytes as u64 + 64);
-        let limit = self.options.limits.memory;
-        if self.memory > limit {
-            return Err(Error::Limit { what: "bytes of directories' and whiteouts' names", limit });
+        let most = self.options.limits.memory;
+        if self.memory > most {
+            return Err(limit(path, "bytes of names and attributes that are kept until the end", most));
         }
         Ok(())
     }
 
     pub(crate) fn note_implied(&mut self, implied: Vec<Implied>) -> Result<()> {
         for Implied { inode, path } in implied {
-            self.remember(path.len())?;
+            self.remember(&path, path.len())?;
             self.implied.insert(path.clone());
             self.directories.insert(inode, Pending { path, attributes: Attributes::implied() });
             self.result.usage.inodes += 1;
@@ -319,7 +311,7 @@ impl<'a> Applier<'a> {
     }
 
     fn note_listed(&mut self, inode: u64, path: Vec<u8>, attributes: Attributes) -> Result<()> {
-        self.remember(path.len() + attributes.size())?;
+        self.remember(&path, path.len() + attributes.size())?;
         match self.directories.get_mut(&inode) {
             Some(pending) => {
                 self.implied.remove(&pending.path);
@@ -379,7 +371,19 @@ impl Usage {
     }
 }
 
-fn is_directory(stat: &Stat) -> bool {
+impl Privileged {
+    fn note(&mut self, path: &[u8], entry: &Entry) {
+        let set_id = entry.mode & 0o6000 != 0;
+        let capable = entry.xattrs.iter().any(|(name, _)| name == b"security.capability");
+        self.set_id += u64::from(set_id);
+        self.capabilities += u64::from(capable);
+        if (set_id || capable) && self.examples.len() < Self::EXAMPLES {
+            self.examples.push(path.to_vec());
+        }
+    }
+}
+
+pub(crate) fn is_directory(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
 }
 

@@ -9,8 +9,8 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use layerstore_tar::Entry;
 use rustix::fs::{
-    AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown, fsetxattr, futimens,
-    utimensat,
+    AtFlags, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown, fsetxattr,
+    futimens, utimensat,
 };
 use rustix::io::Errno;
 
@@ -82,6 +82,26 @@ impl Attributes {
             mode: Mode::from_raw_mode(entry.mode),
             xattrs,
             times: Timestamps { last_access: entry.atime.map_or(mtime, timespec), last_modification: mtime },
+        })
+    }
+
+    /// As given, with no name escaped: of a file that was unpacked before.
+    pub(crate) fn exactly(
+        stat: &Stat,
+        xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+        times: Timestamps,
+        path: &[u8],
+    ) -> Result<Self> {
+        let named = |(name, value)| {
+            let name =
+                CString::new(name).map_err(|_| refused(path, "an extended attribute's name contains NUL"))?;
+            Ok((name, value))
+        };
+        Ok(Self {
+            owner: Some((Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid))),
+            mode: Mode::from_raw_mode(stat.st_mode & 0o7777),
+            xattrs: xattrs.into_iter().map(named).collect::<Result<_>>()?,
+            times,
         })
     }
 

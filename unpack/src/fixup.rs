@@ -3,37 +3,44 @@
 //! A layer may have files in a directory that it does not list. Its tree has that directory with made-up
 //! attributes, which would hide those that a layer below gives it. A fix-up repeats the directory, with the right
 //! attributes and nothing else in it; overlayfs takes a merged directory's attributes from the topmost tree.
+//!
+//! A layer may also have hard links to files of the layers below ([`LowerLink`](crate::LowerLink)), which no tree can
+//! have alone. A fix-up has the file, under all of its names: what copying it up would make of it in a container.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, fchmod, fchown, fgetxattr,
-    flistxattr, fsetxattr, fstat, futimens, mkdirat, openat2,
+    AtFlags, FileType, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, fstat, ftruncate, getxattr,
+    ioctl_ficlone, linkat, listxattr, mkdirat, mknodat, openat, readlinkat, seek, symlinkat,
 };
-use rustix::io::Errno;
+use rustix::io::{Errno, pread, pwrite};
 
 use crate::Usage;
-use crate::error::{EntryContext as _, Result};
-use crate::options::{Options, OverlayXattr, Ownership};
-use crate::root::{open_root, split};
+use crate::attributes::{Attributes, Opened};
+use crate::error::{EntryContext as _, Result, refused};
+use crate::options::{Options, OverlayXattr};
+use crate::root::{Root, open_root, split};
 
 /// What a directory takes on disk.
 const BLOCK: u64 = 4096;
 
 /// A fix-up that is being written.
 #[derive(Debug)]
-pub struct Fixup {
-    root: OwnedFd,
+pub struct Fixup<'a> {
+    root: Root,
+    options: &'a Options,
     /// Paths in the order in which they came, each with the directory that it repeats.
     directories: Vec<(Vec<u8>, OwnedFd)>,
+    usage: Usage,
 }
 
-impl Fixup {
+impl<'a> Fixup<'a> {
     /// Starts with an empty directory.
-    pub fn new(target: &Path) -> Result<Self> {
+    pub fn new(target: &Path, options: &'a Options) -> Result<Self> {
         let root = open_root(target).entry("open", target.as_os_str().as_encoded_bytes())?;
-        Ok(Self { root, directories: Vec::new() })
+        let root = Root::new(root, options.limits.depth);
+        Ok(Self { root, options, directories: Vec::new(), usage: Usage::default() })
     }
 
     /// Repeats the directory `like`, open for reading, at `path`; the empty path is the root. A directory comes after
@@ -41,59 +48,100 @@ impl Fixup {
     pub fn directory(&mut self, path: &[u8], like: OwnedFd) -> Result<()> {
         if !path.is_empty() {
             let (parent, name) = split(path);
-            let parent = self.open(parent)?;
+            let parent = self.place(parent)?;
             mkdirat(&parent, name, Mode::RWXU).entry("create", path)?;
         }
         self.directories.push((path.to_vec(), like));
+        self.usage.inodes += 1;
+        self.usage.allocated += BLOCK;
         Ok(())
     }
 
-    /// Gives all directories their attributes.
-    pub fn finish(self, options: &Options) -> Result<Usage> {
-        let mut usage = Usage::default();
-        for (path, like) in self.directories.iter().rev() {
-            let directory = self.open(path)?;
-            copy_attributes(like.as_fd(), directory.as_fd(), path, options)?;
-            usage.inodes += 1;
-            usage.allocated += BLOCK;
+    /// Repeats the file `like`, of any type but a directory and open as a path (`O_PATH`), under all of `names`. The
+    /// directories that they are in come before.
+    pub fn file(&mut self, names: &[Vec<u8>], like: &OwnedFd) -> Result<()> {
+        let Some((first, others)) = names.split_first() else { return Ok(()) };
+        let (parent, name) = split(first);
+        let parent = self.place(parent)?;
+        let stat = fstat(like).entry("look at", first)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let made = match kind {
+            FileType::RegularFile => {
+                let flags =
+                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let file = openat(&parent, name, flags, Mode::RUSR | Mode::WUSR).entry("create", first)?;
+                self.usage.allocated += copy(like, &file, &stat).entry("copy", first)?;
+                self.usage.bytes += stat.st_size.cast_unsigned();
+                file
+            }
+            FileType::Directory => return Err(refused(first, "it is a hard link to a directory")),
+            _ => {
+                if kind == FileType::Symlink {
+                    let target = readlinkat(like, "", Vec::new()).entry("read the link", first)?;
+                    symlinkat(&target, &parent, name).entry("create", first)?;
+                } else {
+                    mknodat(&parent, name, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev)
+                        .entry("create", first)?;
+                }
+                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                openat(&parent, name, flags, Mode::empty()).entry("open", first)?
+            }
+        };
+        self.usage.inodes += 1;
+        for other in others {
+            let (directory, other_name) = split(other);
+            let directory = self.place(directory)?;
+            linkat(&parent, name, &directory, other_name, AtFlags::empty()).entry("link", other)?;
         }
-        Ok(usage)
+        let attributes = attributes_of(like.as_fd(), first, self.options)?;
+        let opened = match kind {
+            FileType::RegularFile => Opened::File(made.as_fd()),
+            _ => Opened::Path(made.as_fd()),
+        };
+        attributes.set_owner_and_xattrs(&opened, first, self.options)?;
+        if kind != FileType::Symlink {
+            attributes.set_mode(&opened, first)?;
+        }
+        attributes.set_times(&opened, first)
     }
 
-    fn open(&self, path: &[u8]) -> Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let name = if path.is_empty() { b"." } else { path };
-        loop {
-            match openat2(&self.root, name, flags, Mode::empty(), resolve) {
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                other => return other.entry("open", path),
-            }
+    /// Gives all directories their attributes.
+    pub fn finish(mut self) -> Result<Usage> {
+        for (path, like) in std::mem::take(&mut self.directories).iter().rev() {
+            let place = self.place(path)?;
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let directory = openat(&place, ".", flags, Mode::empty()).entry("open", path)?;
+            let attributes = attributes_of(like.as_fd(), path, self.options)?;
+            let opened = Opened::File(directory.as_fd());
+            attributes.set_owner_and_xattrs(&opened, path, self.options)?;
+            attributes.set_mode(&opened, path)?;
+            attributes.set_times(&opened, path)?;
+        }
+        Ok(self.usage)
+    }
+
+    fn place(&mut self, path: &[u8]) -> Result<OwnedFd> {
+        match self.root.existing(path)? {
+            Some(place) => place.directory.try_clone().entry("open", path),
+            None => Err(Errno::NOENT).entry("open", path),
         }
     }
 }
 
-/// Makes `to` like `from` in owner, extended attributes, mode and times, in the order that the kernel asks for
-/// (see the module on attributes).
-fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &[u8], options: &Options) -> Result<()> {
-    let stat = fstat(from).entry("look at", path)?;
-    let owner = (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
-    match fchown(to, owner.0, owner.1) {
-        Err(Errno::PERM | Errno::INVAL) if options.ownership == Ownership::Current => {}
-        other => other.entry("set the owner of", path)?,
-    }
-    for name in xattr_names(from, path)? {
+/// What a file of a tree has, without overlayfs's marks.
+fn attributes_of(file: BorrowedFd<'_>, path: &[u8], options: &Options) -> Result<Attributes> {
+    let stat = fstat(file).entry("look at", path)?;
+    // Only the magic link reaches the attributes of what is open as a path; a symbolic link is not followed.
+    let magic = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let mut xattrs = Vec::new();
+    for name in xattr_names(&magic, path)? {
         if is_mark(&name, options.overlay) {
             continue;
         }
-        let value = xattr(from, &name, path)?;
-        match fsetxattr(to, name.as_slice(), &value, XattrFlags::empty()) {
-            Err(Errno::OPNOTSUPP) => {}
-            Err(Errno::PERM) if options.ownership == Ownership::Current => {}
-            other => other.entry("set an extended attribute of", path)?,
-        }
+        let value = sized(|buffer| getxattr(&magic, name.as_slice(), buffer))
+            .entry("read an extended attribute of", path)?;
+        xattrs.push((name, value));
     }
-    fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777)).entry("set the mode of", path)?;
     let time = |seconds, nanoseconds: u64| Timespec {
         tv_sec: seconds,
         tv_nsec: nanoseconds.try_into().unwrap_or(0),
@@ -102,7 +150,48 @@ fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &[u8], option
         last_access: time(stat.st_atime, stat.st_atime_nsec),
         last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
     };
-    futimens(to, &times).entry("set the times of", path)
+    Attributes::exactly(&stat, xattrs, times, path)
+}
+
+/// Copies a regular file with its holes; shares its blocks where the filesystem can. Returns the bytes allocated.
+fn copy(like: &OwnedFd, to: &OwnedFd, stat: &Stat) -> Result<u64, Errno> {
+    // What is open as a path cannot be read; its magic link opens this very file.
+    let magic = format!("/proc/self/fd/{}", like.as_raw_fd());
+    let from = rustix::fs::open(&magic, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let size = stat.st_size.cast_unsigned();
+    if ioctl_ficlone(to, &from).is_err() {
+        copy_data(&from, to, size)?;
+        ftruncate(to, size)?;
+    }
+    Ok(stat.st_blocks.cast_unsigned() * 512)
+}
+
+fn copy_data(from: &OwnedFd, to: &OwnedFd, size: u64) -> Result<(), Errno> {
+    let mut buffer = vec![0; 1 << 17];
+    let mut at = 0;
+    while at < size {
+        let start = match seek(from, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            // No more data.
+            Err(Errno::NXIO) => return Ok(()),
+            Err(errno) => return Err(errno),
+        };
+        let end = seek(from, SeekFrom::Hole(start))?;
+        at = start;
+        while at < end {
+            let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+            let read = pread(from, &mut buffer[..wanted], at)?;
+            if read == 0 {
+                return Ok(());
+            }
+            let mut done = 0;
+            while done < read {
+                done += pwrite(to, &buffer[done..read], at + done as u64)?;
+            }
+            at += read as u64;
+        }
+    }
+    Ok(())
 }
 
 /// Overlayfs's own marks belong to the one tree that has them. What it unescapes is the image's.
@@ -110,19 +199,14 @@ fn is_mark(name: &[u8], overlay: OverlayXattr) -> bool {
     name.strip_prefix(overlay.prefix()).is_some_and(|rest| !rest.starts_with(b"overlay."))
 }
 
-fn xattr_names(file: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<Vec<u8>>> {
-    let list = sized(|buffer| flistxattr(file, buffer));
-    match list {
+fn xattr_names(magic: &str, path: &[u8]) -> Result<Vec<Vec<u8>>> {
+    match sized(|buffer| listxattr(magic, buffer)) {
         Err(Errno::OPNOTSUPP) => Ok(Vec::new()),
         other => {
             let names = other.entry("list the extended attributes of", path)?;
             Ok(names.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
         }
     }
-}
-
-fn xattr(file: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<Vec<u8>> {
-    sized(|buffer| fgetxattr(file, name, buffer)).entry("read an extended attribute of", path)
 }
 
 /// The kernel's limit for the list of names and for a value (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).

@@ -10,10 +10,12 @@ mod attributes;
 mod decode;
 mod error;
 mod fixup;
+mod hard_link;
 mod options;
 mod pipeline;
 mod remove;
 mod root;
+mod sandbox;
 mod umask;
 mod whiteout;
 
@@ -26,7 +28,9 @@ pub use attributes::Lost;
 pub use decode::Decoder;
 pub use error::{Error, Result};
 pub use fixup::Fixup;
-pub use options::{Limits, Options, OverlayXattr, Ownership};
+pub use hard_link::LowerLink;
+pub use options::{Devices, Limits, Options, OverlayXattr, Ownership};
+pub use sandbox::{Confinement, confine, is_available as sandbox_is_available};
 pub use umask::PrivateUmask;
 
 /// What an unpacked layer takes on disk.
@@ -40,6 +44,22 @@ pub struct Usage {
     pub inodes: u64,
 }
 
+/// Programs of a layer that run with more rights than whoever starts them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Privileged {
+    /// Files with set-user-ID or set-group-ID.
+    pub set_id: u64,
+    /// Files with capabilities.
+    pub capabilities: u64,
+    /// The paths of the first [`Self::EXAMPLES`] of both.
+    pub examples: Vec<Vec<u8>>,
+}
+
+impl Privileged {
+    /// How many are named.
+    pub const EXAMPLES: usize = 16;
+}
+
 /// What came out of a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Unpacked {
@@ -48,6 +68,12 @@ pub struct Unpacked {
     /// Directories that the layer implies but does not list, from the root (the empty path) down: they are
     /// root's with mode 0755, and should have what a layer below says of them.
     pub implied: Vec<Vec<u8>>,
+    /// Hard links to files of layers below, which are not in the tree.
+    pub lower_links: Vec<LowerLink>,
+    /// Programs that give rights.
+    pub privileged: Privileged,
+    /// Device nodes that the layer lists.
+    pub devices: u64,
     /// What could not be kept.
     pub lost: Lost,
 }
@@ -76,7 +102,7 @@ pub fn unpack<R: Read + Send>(
     options: &Options,
     umask: &PrivateUmask,
 ) -> Result<(Unpacked, Stream)> {
-    let streamed = pipeline::run(source, size, options.limits.output_bytes, |stream| {
+    let streamed = pipeline::run(source, size, &options.limits, |stream| {
         apply::Applier::new(target, options, umask)?.apply(stream)
     })?;
     let stream =
@@ -86,6 +112,6 @@ pub fn unpack<R: Read + Send>(
 
 /// Decompresses and hashes a layer without unpacking it. Whether it is an archive is not looked at.
 pub fn digest<R: Read + Send>(source: R, size: Option<u64>, limits: &Limits) -> Result<Stream> {
-    let streamed = pipeline::run(source, size, limits.output_bytes, |_| Ok(()))?;
+    let streamed = pipeline::run(source, size, limits, |_| Ok(()))?;
     Ok(Stream { diff_id: streamed.diff_id, bytes: streamed.bytes, compression: streamed.compression })
 }

@@ -37,17 +37,37 @@ pub enum Ownership {
     Current,
 }
 
+/// Whether a layer may have device nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Devices {
+    /// They are made, where the process may.
+    #[default]
+    Allow,
+    /// A layer with one is refused. A container gets its devices from its runtime, so an image needs none.
+    Refuse,
+}
+
 /// How much of a layer is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of the uncompressed stream. Default 1 TiB.
+    /// Bytes of the uncompressed stream, and of all files together with their holes. Default 1 TiB.
     pub output_bytes: u64,
+    /// Bytes that may come out for each byte of the compressed stream, once more than `ratio_from` have come out.
+    /// Default 1200: gzip cannot make more than 1032, so by default this stops only zstd bombs.
+    pub ratio: u64,
+    /// Bytes that may come out whatever the ratio. Default 4 GiB, so that large files of zeros are no bomb.
+    pub ratio_from: u64,
     /// Entries. Default 10 million, a hundred times what large images have.
     pub entries: u64,
-    /// Bytes that are kept in memory until the end: the paths of directories and whiteouts, the extended
-    /// attributes of directories, and 64 for each. Default 256 MiB, enough for two million directories.
+    /// Directories on the way to a file. Default 2048: no path that can be opened at once has more.
+    pub depth: usize,
+    /// Bytes that are kept in memory until the end: the paths of directories, whiteouts and hard links to what is
+    /// not there, the extended attributes of directories, and 64 for each. Default 256 MiB, enough for two million
+    /// directories.
     pub memory: u64,
-    /// What the tar reader accepts.
+    /// Device nodes.
+    pub devices: Devices,
+    /// What the tar reader accepts: lengths of paths, links and extended attributes.
     pub tar: layerstore_tar::Limits,
 }
 
@@ -55,8 +75,12 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             output_bytes: 1 << 40,
+            ratio: 1200,
+            ratio_from: 4 << 30,
             entries: 10_000_000,
+            depth: 2048,
             memory: 256 << 20,
+            devices: Devices::Allow,
             tar: layerstore_tar::Limits::default(),
         }
     }

@@ -6,13 +6,15 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use layerstore_oci::{Algorithm, Compression, DiffId, Hasher};
 
 use crate::decode::Decoder;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, limit};
+use crate::options::Limits;
 
 /// Large enough that a typical file is written in one call, small enough to stay in a core's cache.
 const BUFFER_SIZE: usize = 256 << 10;
@@ -39,19 +41,21 @@ pub(crate) struct Streamed<T> {
 pub(crate) fn run<R: Read + Send, T>(
     source: R,
     size: Option<u64>,
-    limit: u64,
+    limits: &Limits,
     consume: impl FnOnce(&mut dyn BufRead) -> Result<T>,
 ) -> Result<Streamed<T>> {
     let small = size.is_some_and(|size| size <= INLINE_SIZE);
     let capacity = if small { INLINE_BUFFER_SIZE } else { SOURCE_BUFFER_SIZE };
+    let taken = Arc::new(AtomicU64::new(0));
+    let source = Counted { source, count: Arc::clone(&taken) };
     let decoder = Decoder::new(BufReader::with_capacity(capacity, source))
         .map_err(|source| Error::Stream { form: "compressed", source })?;
     let compression = decoder.compression();
-    let stream = Limited { decoder, left: limit };
+    let stream = Limited { decoder, taken, given: 0, limits: *limits };
     let result = if small { run_inline(stream, consume) } else { run_threaded(stream, consume) };
     match result {
         Ok((value, Hashed { diff_id, bytes })) => Ok(Streamed { value, diff_id, bytes, compression }),
-        Err(error) => Err(name_cause(error, compression, limit)),
+        Err(error) => Err(name_cause(error, compression)),
     }
 }
 
@@ -250,35 +254,78 @@ fn drain(reader: &mut dyn BufRead) -> Result<()> {
     }
 }
 
-/// Fails behind a number of bytes.
-struct Limited<R: BufRead> {
-    decoder: Decoder<R>,
-    left: u64,
+/// Counts what is taken from the source.
+struct Counted<R> {
+    source: R,
+    count: Arc<AtomicU64>,
 }
 
-/// The marker by which [`name_cause`] knows the limit again.
-#[derive(Debug, thiserror::Error)]
-#[error("the uncompressed layer is longer than allowed")]
-struct TooLong;
-
-impl<R: BufRead> Read for Limited<R> {
+impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.decoder.read(buffer)?;
-        self.left = self.left.checked_sub(count as u64).ok_or_else(|| io::Error::other(TooLong))?;
+        let count = self.source.read(buffer)?;
+        self.count.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
     }
 }
 
-/// An error of the stream reaches the caller through the tar reader; this brings it back to the front.
-fn name_cause(error: Error, compression: Compression, limit: u64) -> Error {
-    let source = match error {
-        Error::Tar(layerstore_tar::Error::Io { source, .. }) | Error::Stream { source, .. } => source,
-        other => return other,
-    };
-    if matches!(source.get_ref(), Some(inner) if inner.is::<TooLong>()) {
-        return Error::Limit { what: "bytes", limit };
+/// Fails when too much has come out.
+struct Limited<R: BufRead> {
+    decoder: Decoder<R>,
+    taken: Arc<AtomicU64>,
+    given: u64,
+    limits: Limits,
+}
+
+impl<R: BufRead> Read for Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.decoder.read(buffer)?;
+        self.given = self.given.saturating_add(count as u64);
+        let Limits { output_bytes, ratio, ratio_from, .. } = self.limits;
+        if self.given > output_bytes {
+            return Err(io::Error::other(Excess { what: "bytes of uncompressed data", limit: output_bytes }));
+        }
+        if self.given > ratio_from && self.given / ratio.max(1) > self.taken.load(Ordering::Relaxed) {
+            let what = "times as many bytes as it is compressed to";
+            return Err(io::Error::other(Excess { what, limit: ratio }));
+        }
+        Ok(count)
     }
-    Error::Stream { form: form(compression), source }
+}
+
+/// How a limit of the stream passes through the tar reader.
+#[derive(Debug, thiserror::Error)]
+#[error("more than {limit} {what}")]
+struct Excess {
+    what: &'static str,
+    limit: u64,
+}
+
+impl Error {
+    /// The same error, with the entry at which there was too much.
+    pub(crate) fn at(self, path: &[u8]) -> Self {
+        if let Self::Limit { what, limit: most, .. } = self {
+            return limit(path, what, most);
+        }
+        let (Self::Tar(layerstore_tar::Error::Io { source, .. }) | Self::Stream { source, .. }) = &self
+        else {
+            return self;
+        };
+        match source.get_ref().and_then(|inner| inner.downcast_ref::<Excess>()) {
+            Some(excess) => limit(path, excess.what, excess.limit),
+            None => self,
+        }
+    }
+}
+
+/// An error of the stream reaches the caller through the tar reader; this brings it back to the front.
+fn name_cause(error: Error, compression: Compression) -> Error {
+    let error = if matches!(error, Error::Limit { .. }) { error } else { error.at(b"") };
+    match error {
+        Error::Tar(layerstore_tar::Error::Io { source, .. }) | Error::Stream { source, .. } => {
+            Error::Stream { form: form(compression), source }
+        }
+        other => other,
+    }
 }
 
 fn form(compression: Compression) -> &'static str {

@@ -5,6 +5,8 @@
 //! against somebody who renames directories meanwhile; where the kernel lacks it, a directory is
 //! missing or a symbolic link is on the way, they are walked one component at a time, and links are
 //! resolved here, below the root. The last component is never followed.
+//!
+//! A path that is longer than a system call takes (`PATH_MAX`) is opened in several steps.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, readlinkat};
 use rustix::io::Errno;
 
-use crate::error::{EntryContext as _, Result, refused};
+use crate::error::{EntryContext as _, Result, limit, refused};
 
 /// As many symbolic links as the kernel follows in one path.
 const MAX_LINKS: usize = 40;
@@ -20,9 +22,13 @@ const MAX_LINKS: usize = 40;
 const DIRECTORY: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// The longest path of a directory, with its links resolved: Linux opens no longer one (`PATH_MAX`). So trees
-/// have a bounded depth, whatever links an archive builds to go deeper.
-const MAX_PATH: usize = 4096;
+/// Longest path that one system call takes, without the NUL at its end.
+pub(crate) const PATH_MAX: usize = 4095;
+
+/// Steps of one component along paths that cannot be opened at once: so many for a layer, and so many more for each
+/// of its entries. Real layers take a few for each file below a link; one hostile entry can ask for eighty thousand.
+const STEPS: u64 = 1_000_000;
+const STEPS_PER_ENTRY: u64 = 20;
 
 /// A directory that was created because the layer has something in it.
 #[derive(Debug)]
@@ -61,15 +67,23 @@ pub(crate) struct Root {
     directory: OwnedFd,
     last: Option<Place>,
     openat2: bool,
+    /// The most directories on a path, links resolved.
+    depth: usize,
+    steps_left: u64,
 }
 
 impl Root {
-    pub(crate) fn new(directory: OwnedFd) -> Self {
-        Self { directory, last: None, openat2: true }
+    pub(crate) fn new(directory: OwnedFd, depth: usize) -> Self {
+        Self { directory, last: None, openat2: true, depth, steps_left: STEPS }
     }
 
     pub(crate) fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
+    }
+
+    /// One more entry comes.
+    pub(crate) fn next_entry(&mut self) {
+        self.steps_left += STEPS_PER_ENTRY;
     }
 
     /// Forgets what was found: something that a path could lead through was removed.
@@ -98,6 +112,7 @@ impl Root {
         // Components that do not exist.
         let mut missing: usize = 0;
         while let Some(name) = steps.next() {
+            self.step(path, way.names.len())?;
             match (name.as_slice(), missing) {
                 (b"..", 0) => way.up(path)?,
                 (b"..", _) => {
@@ -132,44 +147,59 @@ impl Root {
                 None => self.walk(path, missing)?,
             };
         }
-        match &self.last {
-            Some(place) if place.path.len() > MAX_PATH => {
-                Err(refused(path, "its directory is deeper than a path can say"))
-            }
-            last => Ok(last.as_ref()),
+        Ok(self.last.as_ref())
+    }
+
+    /// Counts one step of a walk, to a directory `depth` below the root.
+    fn step(&mut self, path: &[u8], depth: usize) -> Result<()> {
+        self.steps_left = self
+            .steps_left
+            .checked_sub(1)
+            .ok_or_else(|| limit(path, "steps along paths with links", STEPS))?;
+        if depth > self.depth {
+            return Err(too_deep(path, self.depth));
         }
+        Ok(())
     }
 
     /// `None` when the way has to be walked.
     fn open_at_once(&mut self, path: &[u8]) -> Result<Option<OwnedFd>> {
-        // Every rename on the system makes the kernel give up with EAGAIN.
-        const ATTEMPTS: usize = 16;
         if path.is_empty() {
             return openat(&self.directory, ".", DIRECTORY, Mode::empty()).entry("open", b"/").map(Some);
         }
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        for _ in 0..ATTEMPTS {
-            if !self.openat2 {
-                return Ok(None);
-            }
-            match openat2(&self.directory, path, DIRECTORY, Mode::empty(), resolve) {
-                Ok(found) => return Ok(Some(found)),
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(Errno::NOSYS | Errno::PERM) => self.openat2 = false,
-                // The walk creates what is missing, follows links, takes paths of any length and says what is
-                // in the way.
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => return Ok(None),
+        let (mut here, mut rest) = (None, path);
+        while !rest.is_empty() {
+            let (part, after) = first_part(rest);
+            let from = here.as_ref().map_or(self.directory.as_fd(), OwnedFd::as_fd);
+            match open_part(from, part, self.openat2) {
+                Ok(found) => here = Some(found),
+                Err(Errno::NOSYS | Errno::PERM) => {
+                    self.openat2 = false;
+                    return Ok(None);
+                }
+                // The walk creates what is missing, follows links and says what is in the way. Every rename on
+                // the system may make the kernel give up with EAGAIN.
+                Err(
+                    Errno::NOENT
+                    | Errno::NOTDIR
+                    | Errno::LOOP
+                    | Errno::NAMETOOLONG
+                    | Errno::AGAIN
+                    | Errno::INTR,
+                ) => return Ok(None),
                 Err(errno) => return Err(errno).entry("open the directory", path),
             }
+            rest = after;
         }
-        Ok(None)
+        Ok(here)
     }
 
     /// Goes to `path` step by step, following symbolic links inside the root.
-    fn walk(&self, path: &[u8], mut missing: Missing<'_>) -> Result<Option<Place>> {
+    fn walk(&mut self, path: &[u8], mut missing: Missing<'_>) -> Result<Option<Place>> {
         let mut way = Way::new(self.directory())?;
         let mut steps = Steps::new(path);
         while let Some(name) = steps.next() {
+            self.step(path, way.names.len() + 1)?;
             if name == b".." {
                 way.up(path)?;
                 continue;
@@ -296,16 +326,51 @@ impl Way {
     }
 }
 
+/// As much of a clean path as one system call takes, and what is left of it.
+fn first_part(path: &[u8]) -> (&[u8], &[u8]) {
+    if path.len() <= PATH_MAX {
+        return (path, b"");
+    }
+    match path[..=PATH_MAX].iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        // A name of such a length exists nowhere.
+        None => (path, b""),
+    }
+}
+
+fn open_part(from: BorrowedFd<'_>, path: &[u8], openat2_works: bool) -> Result<OwnedFd, Errno> {
+    const ATTEMPTS: usize = 16;
+    if !openat2_works {
+        return Err(Errno::NOSYS);
+    }
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    for _ in 1..ATTEMPTS {
+        match openat2(from, path, DIRECTORY, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other,
+        }
+    }
+    openat2(from, path, DIRECTORY, Mode::empty(), resolve)
+}
+
+fn too_deep(path: &[u8], depth: usize) -> crate::Error {
+    limit(path, "directories on the way to it", depth as u64)
+}
+
 fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|component| !component.is_empty() && *component != b".")
 }
 
 /// A path of the archive without leading slashes, `.` and doubled slashes. Empty for the root.
 ///
-/// `..` is refused: no tool that makes layers writes it, and tools disagree on what it means.
-pub(crate) fn clean(path: &[u8]) -> Result<Vec<u8>> {
+/// `..` is refused: no tool that makes layers writes it, and tools disagree on what it means. So is a path of more
+/// than `depth` directories.
+pub(crate) fn clean(path: &[u8], depth: usize) -> Result<Vec<u8>> {
     let mut clean = Vec::with_capacity(path.len());
-    for component in components(path) {
+    for (number, component) in components(path).enumerate() {
+        if number > depth {
+            return Err(too_deep(path, depth));
+        }
         if component == b".." {
             return Err(refused(path, "its path contains `..`"));
         }

@@ -20,7 +20,11 @@ pub(super) fn run(context: &Context, args: &Load) -> Result<(), Failure> {
     let source = source(args.input.as_deref())?;
     let store = context.store()?;
     let progress = context.progress();
-    let options = LoadOptions { platform, unpack: !args.no_unpack };
+    let mut policy = store.unpack_policy()?;
+    for (name, value) in &args.limits {
+        policy.set(name, value)?;
+    }
+    let options = LoadOptions { platform, unpack: !args.no_unpack, policy: Some(policy) };
     let report = store.load(source, &options, &|event| progress.tell(&event))?;
     for note in report.images.iter().flat_map(|image| &image.notes) {
         progress.note(note);

@@ -7,6 +7,7 @@ mod history;
 mod images;
 mod info;
 mod inspect;
+mod limits;
 mod load;
 mod ls;
 mod mount;
@@ -36,6 +37,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failures> {
         Command::Ls(args) => ls::run(&context, &args)?,
         Command::Cat(args) => cat::run(&context, &args)?,
         Command::Gc(args) => gc::run(&context, &args)?,
+        Command::Limits(args) => limits::run(&context, &args)?,
         Command::Info(args) => info::run(&context, &args)?,
         Command::Version(args) => version::run(&args)?,
         Command::Completions(args) => completions::run(&args)?,

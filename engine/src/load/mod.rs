@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::event::Listener;
 
 use crate::layers::{self, Finished};
+use crate::policy::UnpackPolicy;
 
 /// Where an archive is.
 #[derive(Debug)]
@@ -42,11 +43,13 @@ pub struct LoadOptions {
     pub platform: Option<Platform>,
     /// Whether to unpack.
     pub unpack: bool,
+    /// How to unpack; none says as the store's settings say.
+    pub policy: Option<UnpackPolicy>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { platform: None, unpack: true }
+        Self { platform: None, unpack: true, policy: None }
     }
 }
 
@@ -118,7 +121,8 @@ impl Layerstore {
             self.check_flavour()?;
         }
         let session = self.store.session(LOCAL)?;
-        let loader = Loader { engine: self, session, options, listener };
+        let policy = options.policy.map_or_else(|| self.unpack_policy(), Ok)?;
+        let loader = Loader { engine: self, session, options, policy, listener };
         match ArchiveSource::open(file)? {
             ArchiveSource::Tar(tar) => loader.load_known(&tar, new),
             ArchiveSource::Directory(directory) => loader.load_known(&directory, new),
@@ -141,6 +145,7 @@ struct Loader<'a> {
     engine: &'a Layerstore,
     session: Session,
     options: &'a LoadOptions,
+    policy: UnpackPolicy,
     listener: &'a Listener<'a>,
 }
 
@@ -177,7 +182,7 @@ impl Loader<'_> {
         }
         let mut plan = planner.plan;
         let (result, results) =
-            layers::run(store, &self.session, &self.engine.unpack, self.listener, |feeder| {
+            layers::run(store, &self.session, &self.engine.unpack, &self.policy, self.listener, |feeder| {
                 Feed { loader: self, contents, quiet, first, feeder }.all(&plan.tasks)
             });
         new.extend(results.new);
@@ -225,6 +230,7 @@ impl Loader<'_> {
                 layers: blobs.zip(image.summary.diff_ids.iter().cloned()).collect(),
             });
         }
+        self.check_links(&images)?;
         self.publish_documents(plan, new)?;
         let mut report = LoadReport::default();
         let mut references = Vec::new();
@@ -248,6 +254,14 @@ impl Loader<'_> {
         let commit = ImageCommit { edges: std::mem::take(&mut plan.edges), images, references };
         store.commit_images(&self.session, &commit)?;
         Ok(report)
+    }
+
+    fn check_links(&self, images: &[NewImage]) -> Result<()> {
+        let stack = |image: &NewImage| {
+            let layers = image.layers.iter().map(|(_, diff_id)| diff_id.clone()).collect();
+            (image.config.to_string(), layers)
+        };
+        self.engine.check_links(&images.iter().map(stack).collect::<Vec<_>>())
     }
 
     /// A manifest of the image `id`, put under the session's lease, which keeps all that it names.

@@ -28,7 +28,7 @@ impl Loader<'_> {
         let mut members = MemberMap::default();
         let store = &self.engine.store;
         let (result, results) =
-            layers::run(store, &self.session, &self.engine.unpack, self.listener, |feeder| {
+            layers::run(store, &self.session, &self.engine.unpack, &self.policy, self.listener, |feeder| {
                 let mut spooler = Spooler { loader: self, feeder, next: 0, held: 0 };
                 members = scan_stream(stream, |name, entry, reader| spooler.take(name, entry, reader))?;
                 Ok(())

@@ -59,28 +59,77 @@ fn a_hard_link_to_itself_keeps_the_file() {
     assert_eq!(tree.usage(), Usage { bytes: 5, allocated: 3 * 4096, inodes: 4 });
 }
 
+/// The links that a layer leaves to those below it, as `path -> target`.
+fn lower_links(tree: &Tree) -> Vec<String> {
+    let text = |path: &[u8]| path.escape_ascii().to_string();
+    tree.unpacked
+        .lower_links
+        .iter()
+        .map(|link| format!("{} -> {}", text(&link.path), text(&link.target)))
+        .collect()
+}
+
 #[test]
-fn a_hard_link_needs_a_file_of_the_layer() {
-    for items in [
-        vec![hard_link("a", "missing")],
-        vec![hard_link("a", "missing/f")],
-        vec![file("f", ""), hard_link("a", "f/below")],
-        vec![dir("d"), hard_link("a", "d/missing")],
-        vec![symlink("l", "/canary"), hard_link("a", "l/file")],
-        vec![symlink("l", "../../../canary"), hard_link("a", "l/file")],
-        vec![hard_link("a", "a")],
+fn a_hard_link_to_what_the_layer_lacks_is_left_to_the_layers_below() {
+    for (items, links, shape) in [
+        (vec![hard_link("a", "missing")], &["a -> missing"][..], &[][..]),
+        (vec![hard_link("x/a", "missing/f")], &["x/a -> missing/f"], &["x/"]),
+        (vec![dir("d"), hard_link("a", "d/missing")], &["a -> d/missing"], &["d/"]),
+        // Through links of the layer, which do not lead out of it.
+        (vec![symlink("l", "/canary"), hard_link("a", "l/file")], &["a -> canary/file"], &["l"]),
+        (vec![symlink("l", "../../canary"), hard_link("a", "l/f")], &["a -> canary/f"], &["l"]),
+        (vec![dir("d"), symlink("l", "d"), hard_link("l/a", "f")], &["d/a -> f"], &["d/", "l"]),
+        // A link to such a link is one itself, in either order.
+        (vec![hard_link("b", "f"), hard_link("a", "b")], &["a -> f", "b -> f"], &[]),
+        (vec![hard_link("a", "b"), hard_link("b", "f")], &["a -> f", "b -> f"], &[]),
+        // What it replaces goes, and what replaces it counts.
+        (vec![file("a", "x"), hard_link("a", "f")], &["a -> f"], &[]),
+        (vec![dir("a"), file("a/f", ""), hard_link("a", "f")], &["a -> f"], &[]),
+        (vec![hard_link("a", "f"), file("a", "x")], &[], &["a"]),
+        (vec![hard_link("d/a", "f"), file("d", "x")], &[], &["d"]),
+        (vec![hard_link("a", "f"), dir("a"), file("a/g", "x")], &[], &["a/", "a/g"]),
+        // The layer has it after all.
+        (vec![hard_link("a", "f"), file("f", "x")], &[], &["a", "f"]),
+        (vec![hard_link("b", "a"), hard_link("a", "f"), file("f", "x")], &[], &["a", "b", "f"]),
+        // Whiteouts hide what is below, not what the layer says.
+        (vec![file(".wh.f", ""), hard_link("a", "f")], &["a -> f"], &["f -"]),
     ] {
-        let Err(Error::MissingLinkTarget { entry, .. }) = try_apply(&items) else { panic!("{items:?}") };
-        assert_eq!(entry, "a");
+        let tree = apply(&items);
+        assert_eq!(lower_links(&tree), links, "{items:?}");
+        assert_eq!(tree.shape(), shape, "{items:?}");
+        assert_eq!(tree.usage().inodes, 1 + shape.len() as u64 - tree.names_of_links(), "{items:?}");
     }
+}
+
+#[test]
+fn a_hard_link_that_comes_before_its_target_is_one() {
+    let tree = apply(&[hard_link("a", "d/f"), hard_link("b", "a"), dir("d"), file("d/f", "data")]);
+    let snapshot = tree.snapshot();
+    assert_eq!(snapshot.at("b").link_of.as_deref(), Some(&b"a"[..]));
+    assert_eq!(snapshot.at("d/f").link_of.as_deref(), Some(&b"a"[..]));
+    assert_eq!(std::fs::read(tree.path("b")).unwrap(), b"data");
+}
+
+#[test]
+fn hard_links_to_nothing_are_refused() {
     for items in [
         vec![dir("d"), hard_link("a", "d")],
+        vec![hard_link("a", "d"), dir("d")],
         vec![hard_link("a", ".")],
         vec![hard_link("a", "/")],
         vec![hard_link("a", "x/../f")],
         vec![hard_link("a", "")],
+        vec![hard_link("a", "f"), file("a/below", "")],
+        vec![hard_link("a", "f"), file("f", ""), file("a/below", "")],
     ] {
         assert!(refusal(&items).contains(if items.len() == 1 { "`" } else { "`a`" }));
+    }
+    for items in [
+        vec![hard_link("a", "a")],
+        vec![hard_link("a", "b"), hard_link("b", "a")],
+        vec![symlink("l", "d"), hard_link("d/a", "l/b"), hard_link("l/b", "d/a")],
+    ] {
+        assert!(matches!(try_apply(&items), Err(Error::CircularLink { .. })), "{items:?}");
     }
 }
 

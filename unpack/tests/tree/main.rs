@@ -9,6 +9,7 @@
 mod attributes;
 mod contain;
 mod gnu_tar;
+mod limits;
 mod links;
 mod replace;
 mod sparse;
@@ -128,6 +129,11 @@ impl Tree {
 
     fn implied(&self) -> Vec<String> {
         self.unpacked.implied.iter().map(|path| path.escape_ascii().to_string()).collect()
+    }
+
+    /// Names beyond the first of each file.
+    fn names_of_links(&self) -> u64 {
+        self.snapshot().entries.values().filter(|entry| entry.link_of.is_some()).count() as u64
     }
 
     /// Everything below the root in a word: `path/` is a directory, `path/ opaque` an opaque one,

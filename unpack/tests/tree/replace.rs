@@ -105,7 +105,7 @@ fn a_deep_tree_is_replaced_in_bounded_memory() {
 }
 
 #[test]
-fn links_do_not_lead_deeper_than_a_path_can_say() {
+fn links_do_not_lead_deeper_than_is_allowed() {
     let mut items = Vec::new();
     let mut link = String::new();
     for i in 0..4 {
@@ -116,7 +116,7 @@ fn links_do_not_lead_deeper_than_a_path_can_say() {
     let dir_with = tempfile::tempdir().unwrap();
     let path = dir_with.path().to_owned();
     let Err(error) = unpack_in(dir_with, &tar(&items), None, &options()) else { panic!("it was accepted") };
-    assert!(error.to_string().contains("deeper"), "{error}");
+    assert!(matches!(error, Error::Limit { limit: 2048, .. }), "{error}");
     // Too deep for what removes a temporary directory.
     assert!(std::process::Command::new("rm").arg("-rf").arg(path).status().unwrap().success());
 }

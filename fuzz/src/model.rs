@@ -17,6 +17,8 @@ const MAX_HASHED: u64 = 128 << 10;
 #[derive(Debug)]
 struct Node {
     record: tree::Entry,
+    /// Not listed by the layer.
+    implied: bool,
     children: BTreeMap<Vec<u8>, usize>,
 }
 
@@ -25,6 +27,8 @@ struct Node {
 pub struct Model {
     /// The first is the root. What is replaced stays, but is not reached any more.
     nodes: Vec<Node>,
+    /// Hard links to what is not there, both ends without symbolic links.
+    links: BTreeMap<Names, Names>,
     /// Whether owners and devices can be as the layer says.
     privileged: bool,
 }
@@ -34,7 +38,7 @@ type Names = Vec<Vec<u8>>;
 impl Model {
     /// The tree that `items` become.
     pub fn new(items: &[Item], privileged: bool) -> Self {
-        let mut model = Self { nodes: vec![directory()], privileged };
+        let mut model = Self { nodes: vec![directory()], links: BTreeMap::new(), privileged };
         let (mut whiteouts, mut opaque) = (BTreeSet::new(), BTreeSet::new());
         for item in items {
             let mut names = names(&item.entry.path);
@@ -43,7 +47,7 @@ impl Model {
             }
             let Some(name) = names.pop() else {
                 let record = model.record(item);
-                model.nodes[0].record = record;
+                (model.nodes[0].record, model.nodes[0].implied) = (record, false);
                 continue;
             };
             if names.iter().any(|name| name.starts_with(b".wh..wh.")) {
@@ -56,36 +60,78 @@ impl Model {
                 None => model.add(&names, name, item),
             }
         }
+        model.settle_links();
         model.hide(&whiteouts, &opaque);
         model
     }
 
     fn add(&mut self, names: &[Vec<u8>], name: Vec<u8>, item: &Item) {
         let entry = &item.entry;
-        let source = (entry.kind == EntryKind::HardLink).then(|| {
-            let mut names = self::names(&entry.link);
-            let name = names.pop().expect("a hard link names something");
-            let parent = self.walk(&names, false).0.expect("what a hard link names is there");
-            self.nodes[parent].children[&name]
-        });
-        let parent = self.walk(names, true).0.expect("it is made");
+        let target = (entry.kind == EntryKind::HardLink).then(|| self::names(&entry.link));
+        let source = target.as_ref().and_then(|target| self.find(target));
+        let (parent, place) = self.walk(names, true);
+        let parent = parent.expect("it is made");
+        let place = [place, vec![name.clone()]].concat();
         let existing = self.nodes[parent].children.get(&name).copied();
         if let (EntryKind::Directory, Some(existing)) = (entry.kind, existing)
             && self.nodes[existing].record.kind == FileType::Directory
         {
-            self.nodes[existing].record = self.record(item);
+            let record = self.record(item);
+            (self.nodes[existing].record, self.nodes[existing].implied) = (record, false);
             return;
         }
+        self.links.retain(|link, _| !link.starts_with(&place));
         let device = matches!(entry.kind, EntryKind::CharDevice | EntryKind::BlockDevice);
         if device && !self.privileged {
             self.nodes[parent].children.remove(&name);
             return;
         }
-        let node = source.unwrap_or_else(|| {
-            self.nodes.push(Node { record: self.record(item), children: BTreeMap::new() });
-            self.nodes.len() - 1
-        });
-        self.nodes[parent].children.insert(name, node);
+        match (target, source) {
+            (Some(target), None) => {
+                // What an earlier entry put there goes all the same.
+                self.nodes[parent].children.remove(&name);
+                let (name, above) = target.split_last().expect("a hard link names something");
+                let target = [self.walk(above, false).1, vec![name.clone()]].concat();
+                self.links.insert(place, target);
+            }
+            (_, Some(source)) => drop(self.nodes[parent].children.insert(name, source)),
+            (None, None) => {
+                let record = self.record(item);
+                self.put(parent, name, Node { record, implied: false, children: BTreeMap::new() });
+            }
+        }
+    }
+
+    fn put(&mut self, parent: usize, name: Vec<u8>, node: Node) -> usize {
+        let number = self.nodes.len();
+        self.nodes.push(node);
+        self.nodes[parent].children.insert(name, number);
+        number
+    }
+
+    /// What is at a path, which is not followed if it is a link.
+    fn find(&mut self, names: &[Vec<u8>]) -> Option<usize> {
+        let (name, above) = names.split_last()?;
+        let parent = self.walk(above, false).0?;
+        self.nodes[parent].children.get(name).copied()
+    }
+
+    /// Makes the links whose target came after them; those that are left lead to a layer below.
+    fn settle_links(&mut self) {
+        let links = self.links.clone();
+        for (link, mut target) in links.clone() {
+            while let Some(next) = links.get(&target) {
+                target.clone_from(next);
+            }
+            let Some(source) = self.find(&target) else {
+                self.links.insert(link, target);
+                continue;
+            };
+            let (name, above) = link.split_last().expect("a link has a name");
+            let parent = self.walk(above, true).0.expect("it is made");
+            self.nodes[parent].children.insert(name.clone(), source);
+            self.links.remove(&link);
+        }
     }
 
     /// Whiteouts come last, wherever they stand in the layer.
@@ -118,9 +164,7 @@ impl Model {
                     let parent = self.walk(above, true).0.expect("it is made");
                     let mut node = directory();
                     (node.record.kind, node.record.mode) = (FileType::CharacterDevice, 0);
-                    self.nodes.push(node);
-                    let node = self.nodes.len() - 1;
-                    self.nodes[parent].children.insert(name.clone(), node);
+                    self.put(parent, name.clone(), node);
                 }
             }
         }
@@ -137,6 +181,8 @@ impl Model {
     fn walk(&mut self, names: &[Vec<u8>], make: bool) -> (Option<usize>, Names) {
         let mut ahead: VecDeque<Vec<u8>> = names.iter().cloned().collect();
         let mut way: Vec<(Vec<u8>, Option<usize>)> = Vec::new();
+        // Not even `..` leads out of what is not there.
+        let mut lost = false;
         while let Some(name) = ahead.pop_front() {
             if name == b".." {
                 way.pop();
@@ -154,18 +200,22 @@ impl Model {
                         self::names(&target).into_iter().rev().for_each(|name| ahead.push_front(name));
                     }
                     FileType::Directory => way.push((name, Some(next))),
-                    _ => way.push((name, None)),
+                    _ => {
+                        lost = true;
+                        way.push((name, None));
+                    }
                 },
                 (None, Some(here)) if make => {
-                    self.nodes.push(directory());
-                    let next = self.nodes.len() - 1;
-                    self.nodes[here].children.insert(name.clone(), next);
+                    let next = self.put(here, name.clone(), directory());
                     way.push((name, Some(next)));
                 }
-                (None, _) => way.push((name, None)),
+                (None, _) => {
+                    lost = true;
+                    way.push((name, None));
+                }
             }
         }
-        let node = way.last().map_or(Some(0), |(_, node)| *node);
+        let node = way.last().map_or(Some(0), |(_, node)| *node).filter(|_| !lost);
         (node, way.into_iter().map(|(name, _)| name).collect())
     }
 
@@ -195,21 +245,40 @@ impl Model {
         }
     }
 
-    /// Panics unless `snapshot` is this tree. Of extended attributes only the marks of opaque directories are
-    /// compared, of which `is_opaque` knows.
-    pub fn assert_is(&self, snapshot: &Snapshot, is_opaque: impl Fn(&[u8]) -> bool) {
-        let mut entries = BTreeMap::new();
-        let mut first = BTreeMap::new();
-        // In byte order of the whole path, as the snapshot has the first name of a file.
+    /// All paths with what is there, in byte order.
+    fn paths(&self) -> BTreeMap<Vec<u8>, usize> {
+        let mut paths = BTreeMap::new();
         let mut ahead = vec![(Vec::new(), 0)];
         while let Some((path, node)) = ahead.pop() {
             for (name, child) in &self.nodes[node].children {
                 let slash: &[u8] = if path.is_empty() { b"" } else { b"/" };
                 ahead.push(([&path, slash, name].concat(), *child));
             }
-            entries.insert(path, node);
+            paths.insert(path, node);
         }
-        let expected = entries.into_iter().map(|(path, node)| {
+        paths
+    }
+
+    /// The directories that the layer does not list, in byte order.
+    pub fn implied(&self) -> Vec<Vec<u8>> {
+        let implied = |node: &Node| node.implied && node.record.kind == FileType::Directory;
+        self.paths()
+            .into_iter()
+            .filter(|(_, node)| implied(&self.nodes[*node]))
+            .map(|(path, _)| path)
+            .collect()
+    }
+
+    /// Hard links to files of layers below: path and target.
+    pub fn lower_links(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        self.links.iter().map(|(link, target)| (link.join(&b'/'), target.join(&b'/'))).collect()
+    }
+
+    /// Panics unless `snapshot` is this tree. Of extended attributes only the marks of opaque directories are
+    /// compared, of which `is_opaque` knows.
+    pub fn assert_is(&self, snapshot: &Snapshot, is_opaque: impl Fn(&[u8]) -> bool) {
+        let mut first = BTreeMap::new();
+        let expected = self.paths().into_iter().map(|(path, node)| {
             let mut record = self.nodes[node].record.clone();
             let one = first.entry(node).or_insert_with(|| path.clone());
             record.link_of = (*one != path).then(|| one.clone());
@@ -232,8 +301,9 @@ impl Model {
 
 fn directory() -> Node {
     let entry = Entry::directory(b"./");
-    let model = Model { nodes: Vec::new(), privileged: true };
-    Node { record: model.record(&Item { entry, data: Vec::new() }), children: BTreeMap::new() }
+    let model = Model { nodes: Vec::new(), links: BTreeMap::new(), privileged: true };
+    let record = model.record(&Item { entry, data: Vec::new() });
+    Node { record, implied: true, children: BTreeMap::new() }
 }
 
 fn names(path: &[u8]) -> Names {

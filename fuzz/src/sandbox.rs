@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
-use layerstore_testkit::tree::Snapshot;
+use layerstore_testkit::tree::{Entry, Snapshot};
 use layerstore_unpack::{
     Error, Fixup, Limits, Options, OverlayXattr, Ownership, PrivateUmask, Stream, Unpacked,
 };
@@ -143,34 +143,46 @@ impl Sandbox {
         Tree { snapshot, marks }
     }
 
-    /// A fix-up that repeats all directories of a tree is like the tree without its files.
+    /// A fix-up that repeats all of a tree is like it, without overlayfs's marks.
     fn check_fixup(&self, tree: &Tree, target: &Path) {
         let copy = self.base.join("fixup");
         fs::create_dir(&copy).expect("the fix-up's directory is made");
-        let mut fixup = Fixup::new(&copy).expect("the fix-up is begun");
-        let mut expected = BTreeMap::new();
-        for (path, entry) in &tree.snapshot.entries {
-            // Each is held open until the end, and no real fix-up has so many.
-            if entry.kind == FileType::Directory && expected.len() < 500 {
-                let parent =
-                    path.iter().rposition(|byte| *byte == b'/').map_or(&[][..], |slash| &path[..slash]);
-                if !path.is_empty() && !expected.contains_key(parent) {
-                    continue;
-                }
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-                let like =
-                    rustix::fs::open(at(target, path), flags, Mode::empty()).expect("it is a directory");
-                fixup.directory(path, like).expect("a directory is repeated");
-                let mut entry = entry.clone();
-                let mark = prefix(self.options.overlay);
-                entry.xattrs.retain(|name, _| {
-                    name.strip_prefix(mark).is_none_or(|rest| rest.starts_with(b"overlay."))
-                });
-                expected.insert(path.clone(), entry);
+        let mut fixup = Fixup::new(&copy, &self.options).expect("the fix-up is begun");
+        let open = |path: &[u8], flags| {
+            let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            rustix::fs::open(at(target, path), flags, Mode::empty()).expect("it is there")
+        };
+        let whiteout = |entry: &Entry| entry.kind == FileType::CharacterDevice && entry.rdev == 0;
+        let entries: BTreeMap<_, _> =
+            tree.snapshot.entries.iter().filter(|(_, entry)| !whiteout(entry)).collect();
+        for (path, entry) in &entries {
+            if entry.kind == FileType::Directory {
+                fixup
+                    .directory(path, open(path, OFlags::RDONLY | OFlags::DIRECTORY))
+                    .expect("it is repeated");
             }
         }
-        let usage = fixup.finish(&self.options).expect("the fix-up is finished");
-        assert_eq!(usage.inodes, expected.len() as u64);
+        for (path, entry) in &entries {
+            if entry.kind != FileType::Directory && entry.link_of.is_none() {
+                let other = |(other, entry): (&&Vec<u8>, &&Entry)| {
+                    (entry.link_of.as_ref() == Some(*path)).then(|| (*other).clone())
+                };
+                let mut names = vec![(*path).clone()];
+                names.extend(entries.iter().filter_map(other));
+                fixup.file(&names, &open(path, OFlags::PATH)).expect("it is repeated");
+            }
+        }
+        let usage = fixup.finish().expect("the fix-up is finished");
+        assert_eq!(usage.inodes, entries.values().filter(|entry| entry.link_of.is_none()).count() as u64);
+        let mut expected = BTreeMap::new();
+        for (path, entry) in entries {
+            let mut entry = entry.clone();
+            let mark = prefix(self.options.overlay);
+            entry
+                .xattrs
+                .retain(|name, _| name.strip_prefix(mark).is_none_or(|rest| rest.starts_with(b"overlay.")));
+            expected.insert(path.clone(), entry);
+        }
         Snapshot { entries: expected }.assert_same(&Snapshot::of(&copy));
         fs::remove_dir_all(&copy).expect("the fix-up is removable");
     }
@@ -209,9 +221,20 @@ impl Outcome {
     }
 }
 
-impl Tree {
-    /// Panics unless the tree is what `model` says.
+impl Outcome {
+    /// Panics unless the layer became what `model` says.
     pub fn assert_is(&self, model: &Model) {
+        assert_eq!(self.unpacked.implied, model.implied());
+        let links = self.unpacked.lower_links.iter().map(|link| (link.path.clone(), link.target.clone()));
+        assert_eq!(links.collect::<BTreeMap<_, _>>(), model.lower_links());
+        if let Some(tree) = &self.tree {
+            tree.assert_is(model);
+        }
+    }
+}
+
+impl Tree {
+    fn assert_is(&self, model: &Model) {
         let opaque = |path: &[u8]| {
             let marks = self.marks.get(path);
             marks.is_some_and(|marks| {
@@ -299,7 +322,9 @@ fn options() -> Options {
             output_bytes: 4 << 20,
             entries: 300,
             memory: 1 << 20,
+            depth: 300,
             tar: layerstore_tar::Limits { sparse_segments: 1000, xattrs: 16, ..Default::default() },
+            ..Default::default()
         },
     }
 }

@@ -76,6 +76,7 @@ impl Model {
         if let (EntryKind::Directory, Some(existing)) = (entry.kind, existing)
             && self.nodes[existing].record.kind == FileType::Directory
         {
+            self.links.remove(&place);
             let record = self.record(item);
             (self.nodes[existing].record, self.nodes[existing].implied) = (record, false);
             return;

@@ -114,7 +114,10 @@ impl From<layerstore::Error> for Failure {
     fn from(error: layerstore::Error) -> Self {
         use layerstore::Error;
 
-        let failure = Self::of(error.kind(), &error);
+        let mut failure = Self::of(error.kind(), &error);
+        if matches!(error, Error::NoSetting { .. } | Error::BadSetting { .. }) {
+            failure.exit = Exit::WrongUsage;
+        }
         match &error {
             Error::NoImage { .. } => failure.hint("`layerstore images` lists what there is"),
             Error::Ambiguous { images, .. } => {

@@ -31,6 +31,8 @@ pub struct Info {
     pub overlay_xattrs: &'static str,
     /// Whether owners, devices and privileged attributes are kept.
     pub keeps_owners: bool,
+    /// Whether the kernel can confine the threads that unpack, and the store's settings ask for it.
+    pub sandbox: (bool, bool),
     /// The kernel's release.
     pub kernel: String,
 }
@@ -57,6 +59,7 @@ impl Layerstore {
                 OverlayXattr::User => "user",
             },
             keeps_owners: self.unpack.ownership == Ownership::Layer,
+            sandbox: (layerstore_unpack::sandbox_is_available(), self.unpack_policy()?.sandbox),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         })
     }

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use layerstore_oci::DiffId;
 use layerstore_store::{
-    ImageCommit, ImageInfo, Key, LOCAL, LayerRow, MountApi, MountRow, NewImage, Session, TreeId,
+    ImageCommit, ImageInfo, Key, LOCAL, LayerRow, MountOptions, MountRow, NewImage, Session, TreeId,
 };
 
+use layerstore_unpack::OverlayXattr;
 use rustix::io::Errno;
 
 use crate::Layerstore;
@@ -38,7 +39,11 @@ impl Layerstore {
         let found = self.find(name)?;
         let image = unpackable(name, &found)?;
         let trees = self.unpacked(image, listener)?;
-        Ok(self.store.mount_image(&image.manifest, &trees, directory, MountApi::Newest)?)
+        let options = MountOptions {
+            user_xattrs: self.unpack.overlay == OverlayXattr::User,
+            ..MountOptions::default()
+        };
+        Ok(self.store.mount_image(&image.manifest, &trees, directory, options)?)
     }
 
     fn refuse_over_store(&self, directory: Option<&Path>) -> Result<()> {
@@ -211,7 +216,7 @@ pub(crate) fn unpackable<'a>(name: &str, found: &'a Found) -> Result<&'a ImageIn
 #[cfg(test)]
 mod tests {
     use layerstore_oci::{Algorithm, Digest};
-    use layerstore_store::{NewBlob, Publication};
+    use layerstore_store::{MountApi, NewBlob, Publication};
 
     use super::*;
 

@@ -58,7 +58,7 @@ pub use ingest::{Ingest, IngestReader, Received};
 pub use layout::{Layout, TreeId};
 pub use lock::{Claim, Key};
 pub use mount::MountRow;
-pub use overlay::{MAX_LAYERS, MountApi};
+pub use overlay::{MAX_LAYERS, MountApi, MountOptions};
 pub use publish::{NewBlob, NewTree, Publication};
 pub use recover::Recovered;
 pub use reference::{LOCAL, ReferenceRow};

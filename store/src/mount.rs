@@ -15,7 +15,7 @@ use crate::db::Durability;
 use crate::error::{DbContext as _, Error, IoContext as _, Result};
 use crate::layout::TreeId;
 use crate::lock::Key;
-use crate::overlay::{self, MountApi};
+use crate::overlay::{self, MountOptions};
 use crate::store::Store;
 
 /// A mounted image.
@@ -44,7 +44,7 @@ impl Store {
         manifest: &Digest,
         trees: &[TreeId],
         target: Option<&Path>,
-        api: MountApi,
+        options: impl Into<MountOptions>,
     ) -> Result<PathBuf> {
         let (target, own_directory) = match target {
             Some(target) => (target.canonicalize().context("find the mount point", target)?, false),
@@ -67,7 +67,7 @@ impl Store {
         let row = MountRow { target, manifest, config: None, namespace, mount_id: None, own_directory };
         // The row first: from then on it keeps the image from collection.
         self.record_mount(&row, trees)?;
-        if let Err(error) = self.mount_trees(&row, trees, api) {
+        if let Err(error) = self.mount_trees(&row, trees, options.into()) {
             if let Err(second) = self.forget_mount(&row) {
                 tracing::warn!(error = %second, "the row of a failed mount stays until the next collection");
             }
@@ -129,7 +129,7 @@ impl Store {
         })
     }
 
-    fn mount_trees(&self, row: &MountRow, trees: &[TreeId], api: MountApi) -> Result<()> {
+    fn mount_trees(&self, row: &MountRow, trees: &[TreeId], options: MountOptions) -> Result<()> {
         if row.own_directory
             && let Err(error) = fs::create_dir(&row.target)
             && error.kind() != io::ErrorKind::AlreadyExists
@@ -137,7 +137,7 @@ impl Store {
             return Err(error).context("create", &row.target);
         }
         let lowers: Vec<PathBuf> = trees.iter().map(|id| self.layout().diff(id)).collect();
-        self.mount_read_only(&lowers, &row.target, api)
+        self.mount_read_only(&lowers, &row.target, options)
     }
 
     /// Unmounts what the store mounted, and removes the directory if the store made it. What somebody

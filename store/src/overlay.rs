@@ -45,9 +45,29 @@ pub enum MountApi {
     Classic,
 }
 
+/// How to mount trees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MountOptions {
+    /// How to ask the kernel.
+    pub api: MountApi,
+    /// Whether overlayfs reads its marks from `user.overlay.*`, as a user namespace must have it (Linux 5.11).
+    pub user_xattrs: bool,
+}
+
+impl From<MountApi> for MountOptions {
+    fn from(api: MountApi) -> Self {
+        Self { api, ..Self::default() }
+    }
+}
+
 impl Store {
     /// Mounts `lowers` (topmost first) read-only at `target`, an existing directory.
-    pub(crate) fn mount_read_only(&self, lowers: &[PathBuf], target: &Path, api: MountApi) -> Result<()> {
+    pub(crate) fn mount_read_only(
+        &self,
+        lowers: &[PathBuf],
+        target: &Path,
+        options: MountOptions,
+    ) -> Result<()> {
         if lowers.len() > MAX_LAYERS {
             return Err(Error::TooManyLayers { count: lowers.len(), max: MAX_LAYERS });
         }
@@ -59,20 +79,21 @@ impl Store {
                 lowers.push(empty);
             }
         }
-        if api == MountApi::Newest {
-            match mount_with_descriptors(&lowers, target) {
+        if options.api == MountApi::Newest {
+            match mount_with_descriptors(&lowers, target, options) {
                 Err(Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP) => {}
                 other => return other.context("mount an overlay at", target),
             }
         }
-        self.mount_classic(&lowers, target)
+        self.mount_classic(&lowers, target, options)
     }
 
-    fn mount_classic(&self, lowers: &[PathBuf], target: &Path) -> Result<()> {
+    fn mount_classic(&self, lowers: &[PathBuf], target: &Path, options: MountOptions) -> Result<()> {
+        let more = if options.user_xattrs { ",userxattr" } else { "" };
         let links = self.layout().mounts().join(format!("{LINKS}{}", random_name()));
         fs::create_dir(&links).context("create", &links)?;
         let mounted = link_all(lowers, &links)
-            .and_then(|options| mount_in(&links, target, &options))
+            .and_then(|lowers| mount_in(&links, target, &(lowers + more)))
             .context("mount an overlay at", target);
         if let Err(error) = fs::remove_dir_all(&links) {
             tracing::warn!(%error, path = %links.display(), "temporary links stay");
@@ -98,7 +119,7 @@ pub(crate) fn unmount_at(target: &Path) -> Result<()> {
     unmount(target, UnmountFlags::NOFOLLOW).context("unmount", target)
 }
 
-fn mount_with_descriptors(lowers: &[PathBuf], target: &Path) -> Result<(), Errno> {
+fn mount_with_descriptors(lowers: &[PathBuf], target: &Path, options: MountOptions) -> Result<(), Errno> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(context.as_fd(), "source", SOURCE)?;
     for lower in lowers {
@@ -109,6 +130,9 @@ fn mount_with_descriptors(lowers: &[PathBuf], target: &Path) -> Result<(), Errno
             Mode::empty(),
         )?;
         fsconfig_set_fd(context.as_fd(), "lowerdir+", directory.as_fd())?;
+    }
+    if options.user_xattrs {
+        fsconfig_set_flag(context.as_fd(), "userxattr")?;
     }
     fsconfig_set_flag(context.as_fd(), "ro")?;
     fsconfig_create(context.as_fd())?;

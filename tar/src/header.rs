@@ -64,6 +64,12 @@ impl Format {
     }
 }
 
+/// Whether GNU tar takes a ustar header for one of star: it looks at the times instead of the trailer.
+pub(crate) fn is_star_for_gnu(block: &Block) -> bool {
+    let is_time = |field: &[u8]| matches!(field, [b'0'..=b'7', .., b' ']);
+    block[STAR_PREFIX.end - 1] == 0 && is_time(&block[STAR_ATIME]) && is_time(&block[STAR_CTIME])
+}
+
 /// What stands before the name, without the slash between.
 pub(crate) fn prefix(block: &Block, format: Format) -> &[u8] {
     match format {
@@ -130,9 +136,13 @@ fn base256(field: &[u8], first: u8) -> Option<i64> {
     Some(if negative { !value } else { value })
 }
 
-/// Spaces and NULs may stand before and after the digits; a field without digits is 0.
+/// Spaces may stand before the digits, and spaces or a NUL after them; a field without digits is 0. A NUL before
+/// digits is not skipped as Go does: GNU tar and Python stop there.
 fn octal(field: &[u8]) -> Option<i64> {
-    let start = field.iter().position(|&c| c != b' ' && c != 0).unwrap_or(field.len());
+    let start = field.iter().position(|&c| c != b' ').unwrap_or(field.len());
+    if field.get(start) == Some(&0) {
+        return field[start..].iter().all(|&c| c == b' ' || c == 0).then_some(0);
+    }
     let mut value: i64 = 0;
     let mut rest = field[start..].iter();
     for &c in rest.by_ref() {
@@ -178,7 +188,9 @@ mod tests {
             (b"0000644\0", Some(0o644)),
             (b"000644 \0", Some(0o644)),
             (b"   644 \0", Some(0o644)),
-            (b"\0\0 644  ", Some(0o644)),
+            (b"\0\0 644  ", None),
+            (b"  \x00644\0 ", None),
+            (b"\0 \0  \0 \0", Some(0)),
             (b"644\0junk", Some(0o644)),
             (b"77777777", Some(0o7777_7777)),
             (b"777777777777", Some(0o7777_7777_7777)),

@@ -16,14 +16,31 @@
 //!
 //! * A name is taken from `GNU.sparse.name`, then PAX `path`, then the GNU long name, then the header: GNU tar's
 //!   order. Go takes the GNU long name where an archive has both.
-//! * A second PAX header before one entry replaces the first. A global one applies until overridden, which Go
-//!   leaves to its caller and GNU tar does.
+//! * A second PAX header before one entry replaces the first. A global one applies until overridden, as POSIX
+//!   says, and a second one adds to it. Go leaves that to its caller; GNU tar forgets the first at the second.
+//! * A GNU long name that is empty, or goes on in the padding behind it, is refused: Go takes the header's name and
+//!   cuts the other one off, GNU tar and Python do neither.
+//! * So is an octal number with a NUL before its digits, which Go skips, and which is 0 for GNU tar and Python.
+//! * A PAX sparse map needs a header in ustar format, as all writers give it: with another one GNU tar does not know
+//!   what to make of it and looks for the next header elsewhere.
+//! * `GNU.sparse.size` without a map is refused unless it is the entry's size: GNU tar and Python follow it, Go
+//!   does not.
 //! * A global `size` or sparse map is refused: it would frame every later entry, and readers disagree on it.
 //! * PAX `size` counts for the entry it precedes, never for an extension header in between.
-//! * Hard links, symbolic links, devices, directories (`5`) and fifos have no data, whatever their size field
-//!   says. POSIX lets `pax` archives carry data for hard links; Go and GNU tar read none.
+//! * Hard links, symbolic links, devices, directories and fifos have no data. The size field of a hard link means
+//!   nothing, as in Go and GNU tar, although POSIX lets `pax` archives carry data there. A size of the others that
+//!   is not 0, or of a hard link in a PAX record, is refused: GNU tar skips so many bytes, Go does not, and so they
+//!   would find different entries.
+//! * A regular file (`0`, `7`) whose name ends in a slash is one, as in Go; GNU tar makes a directory. Of type NUL it
+//!   is a directory for all.
+//! * Where a GNU header has no times but text in their place, that is a prefix of the name, as Go once wrote it and
+//!   still reads it; GNU tar ignores it.
+//! * Device numbers may be in `SCHILY.devmajor` and `SCHILY.devminor`, as star and libarchive write them; GNU tar and
+//!   Go do not know those.
 //! * The archive ends at two zero blocks, at an end of file between entries or inside an entry's padding, or
 //!   at one zero block and an end of file.
+//!
+//! `tests/differential` compares all that with Python's `tarfile` and GNU tar, and lists every known difference.
 //!
 //! # Example
 //!

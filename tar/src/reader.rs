@@ -208,6 +208,16 @@ impl<R: BufRead> Reader<R> {
             self.body.extend_from_slice(&buffer[..len]);
             self.consume_data(len);
         }
+        let long = matches!(flag, b'L' | b'K');
+        if long && header::text(&self.body).is_empty() {
+            return Err(self.locate(Flaw::invalid("GNU long name", "empty")));
+        }
+        if long && self.padding > 0 && !self.body.contains(&0) {
+            let next = fill(&mut self.inner, self.offset)?.first().copied();
+            if next.is_some_and(|byte| byte != 0) {
+                return Err(self.locate(Flaw::invalid("GNU long name", "goes on in the padding")));
+            }
+        }
         if !self.skip_padding()? {
             return Err(truncated("an extension header", b"", self.offset));
         }
@@ -246,10 +256,14 @@ impl<R: BufRead> Reader<R> {
 
         let kind = kind(flag, &path);
         let archived_size = match local.size {
-            _ if !has_data(flag, kind) => 0,
+            // Both Go and GNU tar disregard this field, and only here.
+            pax::Field::Unset | pax::Field::Deleted if kind == EntryKind::HardLink => 0,
             pax::Field::Set(size) => size,
             _ => self.header_number("size", &header::SIZE)?,
         };
+        if archived_size > 0 && !has_data(flag, kind) {
+            return Err(self.locate(Flaw::invalid("size", "not 0, although the type has no data")));
+        }
         let device = match kind {
             EntryKind::CharDevice | EntryKind::BlockDevice => self.device(&local, format)?,
             _ => (0, 0),
@@ -297,7 +311,7 @@ impl<R: BufRead> Reader<R> {
         if flag == b'S' {
             self.gnu_sparse(format, &mut entry)?;
         } else {
-            self.pax_sparse(local.sparse, &mut entry)?;
+            self.pax_sparse(local.sparse, format, &mut entry)?;
         }
         Ok(entry)
     }
@@ -361,12 +375,20 @@ impl<R: BufRead> Reader<R> {
         self.set_map(map, entry)
     }
 
-    fn pax_sparse(&mut self, records: pax::Sparse, entry: &mut Entry) -> Result<(), Error> {
+    fn pax_sparse(&mut self, records: pax::Sparse, format: Format, entry: &mut Entry) -> Result<(), Error> {
         let Some(map_in_data) = records.map_in_data().map_err(|flaw| self.locate(flaw))? else {
+            // Without a map, GNU tar and Python take this for the size of the data, and Go does not.
+            if records.real_size().is_some_and(|size| size != entry.size) {
+                return Err(self.locate(Flaw::invalid("GNU.sparse.size", "another size and no map")));
+            }
             return Ok(());
         };
         if entry.kind != EntryKind::Regular {
             return Err(self.locate(Flaw::invalid("GNU.sparse", "on what is not a regular file")));
+        }
+        // GNU tar then skips as many bytes as the file has with its holes, and so finds other entries than Go.
+        if format != Format::Ustar || header::is_star_for_gnu(&self.block) {
+            return Err(self.locate(Flaw::invalid("GNU.sparse", "with a header of another format")));
         }
         if let Some(size) = records.real_size() {
             entry.size = size;
@@ -534,8 +556,7 @@ fn kind(flag: u8, path: &[u8]) -> EntryKind {
     }
 }
 
-/// Whether the size field counts. Links and directories have no data even if it is not 0; a GNU dump directory
-/// lists its files there.
+/// Whether the type can have data; a GNU dump directory lists its files there.
 fn has_data(flag: u8, kind: EntryKind) -> bool {
     matches!(kind, EntryKind::Regular | EntryKind::Other(_)) || flag == b'D'
 }

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod concurrency;
+mod conformance;
 mod fixtures;
 mod forms;
 mod full_disk;

@@ -56,8 +56,8 @@ fn privileged_limits_of_the_store_hold_for_load_and_mount() {
 fn privileged_settings_that_make_no_sense_change_nothing() {
     let Some(store) = Sandbox::new() else { return };
     let before = store.ok(["limits", "--format", "json"]);
-    assert!(store.run(["limits", "entries=5", "colour=red"]).failure(1).contains("`colour`"));
-    assert!(store.run(["limits", "entries=5", "devices=some"]).failure(1).contains("allow or refuse"));
+    assert!(store.run(["limits", "entries=5", "colour=red"]).failure(2).contains("`colour`"));
+    assert!(store.run(["limits", "entries=5", "devices=some"]).failure(2).contains("allow or refuse"));
     assert_eq!(store.run(["limits", "entries"]).code, 2);
     assert_eq!(store.ok(["limits", "--format", "json"]), before);
 }

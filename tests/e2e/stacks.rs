@@ -173,3 +173,40 @@ fn privileged_paths_longer_than_a_system_call_takes() {
     store.ok(["rmi", "localhost/long:1"]);
     assert_eq!(fs::read_dir(store.root().join("overlay2")).unwrap().count(), 0);
 }
+
+#[test]
+fn privileged_an_images_own_overlay_attributes_neither_act_nor_vanish() {
+    let Some(store) = Sandbox::new() else { return };
+    let below = LayerBuilder::gzip().dir("d/").file("d/f", "below").file("g", "below").finish();
+    let above = LayerBuilder::gzip()
+        .entry(Entry::dir("d/").xattr("trusted.overlay.opaque", "y").xattr("user.overlay.opaque", "y"))
+        .entry(
+            Entry::file("g", "")
+                .xattr("trusted.overlay.whiteout", "")
+                .xattr("trusted.overlay.overlay.x", "1"),
+        )
+        .entry(
+            Entry::file("h", "here").xattr("trusted.overlay.redirect", "/g").xattr("user.overlay.origin", ""),
+        )
+        .finish();
+    let (tree, at) = mounted(&store, "localhost/marks:1", vec![below, above]);
+    assert!(tree.has("d/f"), "the directory became opaque");
+    assert_eq!(tree.at("g").size, 0);
+    assert_eq!(fs::read(at.join("h")).unwrap(), b"here");
+    for (path, name, value) in [
+        ("d", "trusted.overlay.opaque", "y"),
+        ("d", "user.overlay.opaque", "y"),
+        ("g", "trusted.overlay.whiteout", ""),
+        ("g", "trusted.overlay.overlay.x", "1"),
+        ("h", "trusted.overlay.redirect", "/g"),
+        ("h", "user.overlay.origin", ""),
+    ] {
+        let mut found = [0; 8];
+        match rustix::fs::lgetxattr(at.join(path), name, &mut found[..]) {
+            Ok(length) => assert_eq!(&found[..length], value.as_bytes(), "{path} {name}"),
+            // Only newer kernels take the escape off (Linux 6.7).
+            Err(error) if error == rustix::io::Errno::NODATA && name.starts_with("trusted.") => {}
+            Err(error) => panic!("{path} {name}: {error}"),
+        }
+    }
+}

@@ -220,6 +220,10 @@ impl<'a> Applier<'a> {
             EntryKind::BlockDevice => (FileType::BlockDevice, entry.device),
             _ => (FileType::Fifo, (0, 0)),
         };
+        // The kernel's device numbers have 12 and 20 bits; makedev makes another device of what is larger.
+        if device.0 > 0xfff || device.1 > 0xf_ffff {
+            return Err(refused(&entry.path, "its device number is larger than those of the kernel"));
+        }
         let mode = Mode::from_raw_mode(entry.mode);
         let number = makedev(device.0, device.1);
         let (_, created) = self.create(path, |parent, name| {
@@ -255,7 +259,10 @@ impl<'a> Applier<'a> {
     ) -> Result<(Vec<u8>, T)> {
         let (directory, name) = split(path);
         let mut implied = Vec::new();
-        let place = self.root.created(directory, &mut implied)?;
+        self.root.created(directory, &mut implied)?;
+        // Before anything is removed: a link may lead back to what was made on the way to its end.
+        self.note_implied(implied)?;
+        let place = self.root.created(directory, &mut Vec::new())?;
         let created = place.join(name);
         let parent = place.directory.as_fd();
         let outcome = match make(parent, name) {
@@ -280,7 +287,6 @@ impl<'a> Applier<'a> {
             other => other.entry("create", path)?,
         };
         self.links.forget(&created);
-        self.note_implied(implied)?;
         self.result.usage.inodes += 1;
         Ok((created, outcome))
     }

@@ -1,13 +1,18 @@
-//! Unpacks a container image layer into a directory in overlay form. Knows nothing of the store.
+//! Unpacks a container image layer into a directory in overlay form, and makes a layer of such a directory.
+//! Knows nothing of the store.
 //!
 //! A layer is a tar stream, compressed or not, that a stranger made. [`unpack`] decompresses it, hashes
 //! all of it and creates its files below one directory and nowhere else, in one pass and bounded
 //! memory. The result depends on the layer alone, not on what is below it: whiteouts become overlayfs's
 //! own, and what only the layers below could tell is reported ([`Unpacked::implied`]).
+//!
+//! [`diff`](fn@diff) is the way back: from the upper directory of an overlay mount, which a container filled, to a
+//! layer that says the same, always in the same bytes.
 
 mod apply;
 mod attributes;
 mod decode;
+mod diff;
 mod error;
 mod fixup;
 mod hard_link;
@@ -26,6 +31,7 @@ use layerstore_oci::{Compression, DiffId};
 
 pub use attributes::Lost;
 pub use decode::Decoder;
+pub use diff::{DiffError, DiffOptions, Diffed, Holes, diff};
 pub use error::{Error, Result};
 pub use fixup::Fixup;
 pub use hard_link::LowerLink;

@@ -18,6 +18,14 @@ impl OverlayXattr {
         }
     }
 
+    /// The attribute that tells of what a directory was copied up from.
+    pub(crate) fn origin(self) -> &'static str {
+        match self {
+            Self::Trusted => "trusted.overlay.origin",
+            Self::User => "user.overlay.origin",
+        }
+    }
+
     /// The attribute that makes a directory opaque when its value is `y`.
     pub fn opaque(self) -> &'static str {
         match self {

@@ -13,7 +13,7 @@ use std::thread;
 use layerstore_oci::{Algorithm, Compression, DiffId, Hasher};
 
 use crate::decode::Decoder;
-use crate::error::{Error, Result, limit};
+use crate::error::{Error, Result, limit, refused};
 use crate::options::Limits;
 
 /// Large enough that a typical file is written in one call, small enough to stay in a core's cache.
@@ -303,8 +303,10 @@ struct Excess {
 impl Error {
     /// The same error, with the entry at which there was too much.
     pub(crate) fn at(self, path: &[u8]) -> Self {
-        if let Self::Limit { what, limit: most, .. } = self {
-            return limit(path, what, most);
+        match self {
+            Self::Limit { what, limit: most, .. } => return limit(path, what, most),
+            Self::Refused { reason, .. } => return refused(path, reason),
+            _ => {}
         }
         let (Self::Tar(layerstore_tar::Error::Io { source, .. }) | Self::Stream { source, .. }) = &self
         else {
@@ -319,7 +321,10 @@ impl Error {
 
 /// An error of the stream reaches the caller through the tar reader; this brings it back to the front.
 fn name_cause(error: Error, compression: Compression) -> Error {
-    let error = if matches!(error, Error::Limit { .. }) { error } else { error.at(b"") };
+    let error = match error {
+        Error::Tar(_) | Error::Stream { .. } => error.at(b""),
+        named => named,
+    };
     match error {
         Error::Tar(layerstore_tar::Error::Io { source, .. }) | Error::Stream { source, .. } => {
             Error::Stream { form: form(compression), source }

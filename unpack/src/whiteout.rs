@@ -8,7 +8,10 @@
 //! In overlay form the first is a character device 0/0 in the place of NAME, the second an extended
 //! attribute of the directory (kernel documentation, "overlayfs"). Where both meet, the kernel has its
 //! own mind: inside an opaque directory, which it does not merge, it lists a whiteout like any file,
-//! although every other call says that it does not exist. So none is written there.
+//! although every other call says that it does not exist. So none is written there. The same happens in
+//! a directory that no other layer of the stack has, which nobody knows when a layer is unpacked. But the
+//! kernel looks for whiteouts in whatever has been copied up, as a mark `origin` tells (`ovl_get_inode`);
+//! an empty one says "from where is not known". So directories with whiteouts get that mark.
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
@@ -23,10 +26,10 @@ use crate::attributes::EPOCH;
 use crate::error::{EntryContext as _, Result, refused};
 use crate::root::split;
 
-const PREFIX: &[u8] = b".wh.";
+pub(crate) const PREFIX: &[u8] = b".wh.";
 /// AUFS's own bookkeeping (`.wh..wh.plnk` and such), which old Docker images contain.
 const META_PREFIX: &[u8] = b".wh..wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
+pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// What an entry's name makes of it.
 #[derive(Debug, PartialEq, Eq)]
@@ -155,9 +158,20 @@ pub(crate) fn write(applier: &mut Applier<'_>, markers: Markers) -> Result<()> {
 fn set_whiteout(applier: &mut Applier<'_>, path: &[u8]) -> Result<()> {
     let (directory, name) = split(path);
     let mut implied = Vec::new();
+    let origin = applier.options.overlay.origin();
     let parent = applier.root.created(directory, &mut implied)?;
     let parent = parent.directory.as_fd();
     mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0).entry("write a whiteout for", path)?;
+    // The root of a mount is always looked through.
+    if !directory.is_empty() {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = openat(parent, ".", flags, Mode::empty()).entry("open", directory)?;
+        match fsetxattr(&opened, origin, b"", XattrFlags::empty()) {
+            // Then whiteouts are listed, and still hide what they hide.
+            Ok(()) | Err(Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(errno).entry("mark as a place of whiteouts", directory),
+        }
+    }
     // Nobody sees it, but a layer gives the same tree each time.
     utimensat(parent, name, &EPOCH, AtFlags::SYMLINK_NOFOLLOW).entry("set the times of", path)?;
     applier.note_implied(implied)?;

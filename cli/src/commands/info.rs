@@ -27,6 +27,7 @@ fn object(info: &Info) -> Json {
         "Mounts": info.mounts,
         "OverlayXattrs": info.overlay_xattrs,
         "KeepsOwners": info.keeps_owners,
+        "Sandbox": sandbox(info),
         "KernelVersion": info.kernel,
     })
 }
@@ -45,7 +46,16 @@ fn text(info: &Info) -> String {
         ("Mounts", info.mounts.to_string()),
         ("Overlay attributes", format!("{}.overlay", info.overlay_xattrs)),
         ("Owners", owners.to_owned()),
+        ("Sandbox", sandbox(info).to_owned()),
         ("Kernel", info.kernel.clone()),
     ];
     lines.map(|(name, value)| format!("{name}: {value}\n")).concat()
+}
+
+fn sandbox(info: &Info) -> &'static str {
+    match info.sandbox {
+        (_, false) => "off",
+        (true, true) => "Landlock",
+        (false, true) => "not available: the kernel has no Landlock",
+    }
 }

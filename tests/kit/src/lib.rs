@@ -2,10 +2,12 @@
 //!
 //! - [`layer`], [`image`] and [`docker`] compose images in memory, whole or damaged, in every form that
 //!   `layerstore load` reads.
+//! - [`cases`] reads the cases in `fixtures/layers`.
 //! - [`tree`] records a directory exactly and says how two differ; [`mod@reference`] unpacks an image with GNU
 //!   tar, independently of layerstore.
+//! - [`rawtar`] writes tar archives of every format and damages them; [`rng`] is what both draw from.
 //! - [`sandbox`] runs the binary on a store of its own and leaves nothing behind; [`disk`] gives it a small
-//!   file system; [`require`] says what a test needs from the machine.
+//!   file system; [`user_namespace`] a user namespace; [`require`] says what a test needs from the machine.
 //!
 //! Everything here panics when it cannot do its job: a failing helper is a failing test.
 #![allow(
@@ -15,14 +17,18 @@
     reason = "only tests call this, and a panic is how a test fails"
 )]
 
+pub mod cases;
 pub mod disk;
 pub mod docker;
 pub mod image;
 pub mod layer;
+pub mod rawtar;
 pub mod reference;
 pub mod require;
+pub mod rng;
 pub mod sandbox;
 pub mod tree;
+pub mod user_namespace;
 
 use sha2::{Digest, Sha256};
 

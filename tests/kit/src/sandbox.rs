@@ -208,6 +208,11 @@ impl Sandbox {
         assert_eq!(self.ok(["gc", "--dry-run"]), "Reclaimable space: 0B\n");
     }
 
+    /// How many trees are on disk.
+    pub fn names_of_trees(&self) -> usize {
+        self.names("overlay2").len()
+    }
+
     /// Panics if there is anything on disk that the database does not know, or the other way round.
     #[track_caller]
     pub fn assert_no_leftovers(&self) {

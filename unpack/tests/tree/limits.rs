@@ -273,5 +273,5 @@ fn a_million_entries_are_a_matter_of_seconds() {
     let start = Instant::now();
     let tree = unpack_with(&stream, None, &options()).unwrap();
     assert_eq!(tree.usage().inodes, 1_001_001);
-    assert!(start.elapsed() < Duration::from_secs(120), "it took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_mins(2), "it took {:?}", start.elapsed());
 }

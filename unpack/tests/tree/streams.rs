@@ -1,7 +1,5 @@
 //! Compressed, uncompressed, whole and damaged streams.
 
-use std::time::{Duration, Instant};
-
 use layerstore_oci::Compression;
 use layerstore_testkit::layer::Compression as Kit;
 

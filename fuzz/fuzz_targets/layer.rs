@@ -5,7 +5,7 @@ use layerstore_fuzz::{mutate, sandbox::Sandbox};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 
 fuzz_target!(|layer: &[u8]| {
-    let sandbox = Sandbox::new();
+    let sandbox = Sandbox::new(false);
     drop(sandbox.unpack(layer));
 });
 

@@ -3,7 +3,7 @@
 //! Whoever starts a target that unpacks should give it a tmpfs of its own and a root that cannot be written,
 //! as `scripts/fuzz` does: the checks here notice an escape, they do not prevent one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -12,7 +12,8 @@ use std::sync::Once;
 
 use layerstore_testkit::tree::{Entry, Snapshot};
 use layerstore_unpack::{
-    Error, Fixup, Limits, Options, OverlayXattr, Ownership, PrivateUmask, Stream, Unpacked,
+    DiffError, DiffOptions, Error, Fixup, Holes, Limits, Options, OverlayXattr, Ownership, PrivateUmask,
+    Stream, Unpacked, diff,
 };
 use rustix::fs::{CWD, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -32,6 +33,7 @@ pub struct Sandbox {
     before: Snapshot,
     strays: Vec<bool>,
     options: Options,
+    thorough: bool,
 }
 
 /// A layer that was unpacked.
@@ -54,8 +56,9 @@ pub struct Tree {
 }
 
 impl Sandbox {
-    /// Makes a new one in `LAYERSTORE_FUZZ_DIR`, or in `/dev/shm`. It is left behind when something fails.
-    pub fn new() -> Self {
+    /// Makes a new one in `LAYERSTORE_FUZZ_DIR`, or in `/dev/shm`. It is left behind when something fails. If it is
+    /// `thorough`, trees are also copied as fix-ups and made into layers again.
+    pub fn new(thorough: bool) -> Self {
         static ONCE: Once = Once::new();
         ONCE.call_once(allow_many_files);
         let parent = std::env::var_os("LAYERSTORE_FUZZ_DIR").map_or_else(|| "/dev/shm".into(), PathBuf::from);
@@ -75,7 +78,7 @@ impl Sandbox {
                 .expect("the canary's times are set");
         }
         let before = Snapshot::of(&canary);
-        Self { base, before, strays: strays(), options: options() }
+        Self { base, before, strays: strays(), options: options(), thorough }
     }
 
     /// The directory that must stay as it is.
@@ -113,7 +116,10 @@ impl Sandbox {
             let tree = (unpacked.usage.bytes <= MAX_COMPARED).then(|| self.record(&target));
             if let Some(tree) = &tree {
                 tree.check(&unpacked, &target, self.options.overlay);
-                self.check_fixup(tree, &target);
+                if self.thorough {
+                    self.check_fixup(tree, &target);
+                    self.check_way_back(tree, &target);
+                }
             }
             Outcome { unpacked, stream, tree }
         });
@@ -143,6 +149,33 @@ impl Sandbox {
         Tree { snapshot, marks }
     }
 
+    /// The layer that is made of a tree gives the same tree, and that the same layer.
+    fn check_way_back(&self, tree: &Tree, target: &Path) {
+        let limits = Limits::default();
+        let options = DiffOptions { overlay: self.options.overlay, holes: Holes::Keep, limits };
+        // By way of a symbolic link a layer can make directories that no layer can name.
+        let whiteout = |name: &[u8]| name.starts_with(b".wh.");
+        if tree.snapshot.entries.keys().any(|path| path.split(|byte| *byte == b'/').any(whiteout)) {
+            let result = diff(target, Vec::new(), &options);
+            assert!(matches!(result, Err(DiffError::Refused { .. })), "{:?}", result.map(|(made, _)| made));
+            return;
+        }
+        let layer = |upper: &Path| diff(upper, Vec::new(), &options).expect("a layer is made of a tree");
+        let (made, bytes) = layer(target);
+        assert_eq!(made.bytes, bytes.len() as u64);
+        let copy = self.base.join("back");
+        fs::create_dir(&copy).expect("the copy's directory is made");
+        let options = Options { limits, ..self.options };
+        let unpacked = layerstore_unpack::unpack(&*bytes, None, &copy, &options, &PrivateUmask::enter());
+        let (unpacked, _) = unpacked.expect("what was made is accepted");
+        assert!(unpacked.implied.is_empty() && unpacked.lower_links.is_empty());
+        let back = self.record(&copy);
+        tree.snapshot.assert_same(&back.snapshot);
+        assert_eq!(tree.marks, back.marks);
+        assert!(layer(&copy).1 == bytes, "the same tree gave another layer");
+        fs::remove_dir_all(&copy).expect("the copy is removable");
+    }
+
     /// A fix-up that repeats all of a tree is like it, without overlayfs's marks.
     fn check_fixup(&self, tree: &Tree, target: &Path) {
         let copy = self.base.join("fixup");
@@ -152,9 +185,8 @@ impl Sandbox {
             let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             rustix::fs::open(at(target, path), flags, Mode::empty()).expect("it is there")
         };
-        let whiteout = |entry: &Entry| entry.kind == FileType::CharacterDevice && entry.rdev == 0;
         let entries: BTreeMap<_, _> =
-            tree.snapshot.entries.iter().filter(|(_, entry)| !whiteout(entry)).collect();
+            tree.snapshot.entries.iter().filter(|(_, entry)| !is_whiteout(entry)).collect();
         for (path, entry) in &entries {
             if entry.kind == FileType::Directory {
                 fixup
@@ -185,12 +217,6 @@ impl Sandbox {
         }
         Snapshot { entries: expected }.assert_same(&Snapshot::of(&copy));
         fs::remove_dir_all(&copy).expect("the fix-up is removable");
-    }
-}
-
-impl Default for Sandbox {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -271,7 +297,7 @@ impl Tree {
                 }
                 _ => {}
             }
-            if entry.kind == FileType::CharacterDevice && entry.rdev == 0 {
+            if is_whiteout(entry) {
                 assert_eq!(
                     (entry.mode, entry.mtime),
                     (0, (0, 0)),
@@ -289,15 +315,32 @@ impl Tree {
             let entry = self.snapshot.entries.get(path).expect("an implied directory is there");
             assert_eq!((entry.kind, entry.mode, entry.mtime), (FileType::Directory, 0o755, (0, 0)));
         }
+        // The marks of overlayfs that are there are those that the unpacker makes: no other acts.
+        let mut origins = BTreeSet::new();
         for (path, marks) in &self.marks {
             for (name, value) in marks {
                 let rest = &name[prefix(overlay).len()..];
                 let directory = self.snapshot.entries[path].kind == FileType::Directory;
-                let ours = rest == b"opaque" && value == b"y" && directory;
-                assert!(ours || rest.starts_with(b"overlay."), "{} of {path:?}", name.escape_ascii());
+                match (rest, value.as_slice()) {
+                    (b"opaque", b"y") if directory => {}
+                    (b"origin", b"") if directory => drop(origins.insert(path.clone())),
+                    _ => assert!(rest.starts_with(b"overlay."), "{} of {path:?}", name.escape_ascii()),
+                }
             }
         }
+        let whiteouts = self.snapshot.entries.iter().filter(|(_, entry)| is_whiteout(entry));
+        let mut places: BTreeSet<_> = whiteouts.map(|(path, _)| parent(path).to_vec()).collect();
+        places.remove(&[][..]);
+        assert_eq!(origins, places, "marks of places of whiteouts");
     }
+}
+
+fn is_whiteout(entry: &Entry) -> bool {
+    entry.kind == FileType::CharacterDevice && entry.rdev == 0
+}
+
+fn parent(path: &[u8]) -> &[u8] {
+    path.iter().rposition(|byte| *byte == b'/').map_or(&[], |slash| &path[..slash])
 }
 
 /// Messages go to a terminal.

@@ -9,6 +9,8 @@ use layerstore_tar::{Entry, Segment, Timestamp};
 use layerstore_testkit::docker;
 use layerstore_testkit::image::{Image, Layout};
 use layerstore_testkit::layer::{self, Compression, EntryType, LayerBuilder};
+use layerstore_testkit::rawtar::{self, Names};
+use layerstore_testkit::rng::Rng;
 
 struct Seeds {
     directory: PathBuf,
@@ -39,6 +41,12 @@ fn main() {
             seeds.put("layer", &format!("{name}-{form}"), &blob);
             seeds.put("decode", &format!("{name}-{form}"), &[&[0], &blob[..]].concat());
         }
+    }
+    let mut rng = Rng::new(0);
+    for number in 0..48 {
+        // In all the formats that writers have produced.
+        seeds.put("tar", &format!("any-{number}"), &rawtar::archive(&mut rng, Names::Any));
+        seeds.put("layer", &format!("tree-{number}"), &rawtar::archive(&mut rng, Names::Tree));
     }
     entries(&seeds);
     decode(&seeds);
@@ -197,17 +205,10 @@ fn entries(seeds: &Seeds) {
     for (number, ops) in by_hand.iter().enumerate() {
         seeds.put("entries", &format!("hand-{number}"), &[&[0xff], ops.concat().as_slice()].concat());
     }
-    let mut random = 0x2545_f491_4f6c_dd1d_u64;
-    let mut byte = || {
-        // xorshift64*
-        random ^= random >> 12;
-        random ^= random << 25;
-        random ^= random >> 27;
-        random.wrapping_mul(0x2545_f491_4f6c_dd1d).to_be_bytes()[0]
-    };
+    let mut rng = Rng::new(1);
     for number in 0..64 {
         let length = 1 + 17 * (1 + number / 2);
-        let input: Vec<u8> = (0..length).map(|_| byte()).collect();
+        let input = rng.bytes(length);
         seeds.put("entries", &format!("lot-{number}"), &input);
         let layer = archive(&Plan::new(&input, Path::new("/canary")).items);
         if number % 4 == 0 && layer.len() < 1 << 15 {

@@ -187,15 +187,23 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// A hard link of a layer to what neither it nor the layers below have.
-    #[error("{image} has a broken layer: its `{entry}` is a hard link to `{target}`, which is not there")]
-    MissingLinkTarget {
+    /// A hard link of a layer to what is no file, neither in it nor in the layers below.
+    #[error("{image} has a broken layer: its `{entry}` is a hard link to `{target}`, which {reason}")]
+    BrokenLink {
         /// The image as given, or its ID.
         image: String,
         /// The link.
         entry: String,
         /// What it leads to.
         target: String,
+        /// What is wrong with that.
+        reason: &'static str,
+    },
+    /// Layers that leave so much open in such deep directories that putting them together does not come to an end.
+    #[error("{image} takes too many steps to put together: its layers have too many long paths and links")]
+    TooManySteps {
+        /// The image as given, or its ID.
+        image: String,
     },
     /// A path that the image does not have.
     #[error("{image} has no {path}")]
@@ -278,12 +286,14 @@ impl Error {
             | Self::NoImage { .. }
             | Self::NoPath { .. }
             | Self::NotMounted { .. } => ErrorKind::NotFound,
-            Self::WrongDigest { .. } | Self::MissingLinkTarget { .. } => ErrorKind::Corrupt,
+            Self::WrongDigest { .. } => ErrorKind::Corrupt,
             Self::DigestAsTag { .. }
             | Self::MountOverStore { .. }
             | Self::ReservedName { .. }
             | Self::TooManyDocuments { .. }
             | Self::TooDeep { .. }
+            | Self::BrokenLink { .. }
+            | Self::TooManySteps { .. }
             | Self::NoSetting { .. }
             | Self::BadSetting { .. }
             | Self::Ambiguous { .. }

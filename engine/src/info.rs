@@ -31,8 +31,10 @@ pub struct Info {
     pub overlay_xattrs: &'static str,
     /// Whether owners, devices and privileged attributes are kept.
     pub keeps_owners: bool,
-    /// Whether the kernel can confine the threads that unpack, and the store's settings ask for it.
-    pub sandbox: (bool, bool),
+    /// Whether the kernel can confine the threads that unpack.
+    pub sandbox_available: bool,
+    /// Whether the store's settings ask for it.
+    pub sandbox_wanted: bool,
     /// The kernel's release.
     pub kernel: String,
 }
@@ -59,7 +61,8 @@ impl Layerstore {
                 OverlayXattr::User => "user",
             },
             keeps_owners: self.unpack.ownership == Ownership::Layer,
-            sandbox: (layerstore_unpack::sandbox_is_available(), self.unpack_policy()?.sandbox),
+            sandbox_available: layerstore_unpack::sandbox_is_available(),
+            sandbox_wanted: self.unpack_policy()?.sandbox,
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         })
     }

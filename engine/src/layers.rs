@@ -370,7 +370,8 @@ impl Shared<'_> {
             let directories = self.session.directories();
             let directories = directories.each_ref().map(PathBuf::as_path);
             if let Err(source) = layerstore_unpack::confine(&directories) {
-                return self.fail(Error::Sandbox { source });
+                // The queue is still emptied: the feeder waits for places in it.
+                self.fail(Error::Sandbox { source });
             }
         }
         loop {
@@ -503,7 +504,7 @@ impl Shared<'_> {
         for (count, what) in [
             (lost.owners, "owners could not be set without privilege"),
             (lost.xattrs, "extended attributes are not supported here"),
-            (lost.devices, "device nodes could not be made without privilege"),
+            (lost.devices, "device nodes could not be made"),
         ] {
             if count > 0 {
                 (self.listener)(Event::Note(format!("layer {}: {count} {what}", layer.name)));

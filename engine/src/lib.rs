@@ -3,6 +3,7 @@
 //! [`Layerstore`] is the one type to start from. Nothing here prints, reads the environment or keeps
 //! global state; what an operation tells while it runs goes to the listener it is given.
 
+mod compose;
 mod error;
 mod event;
 mod fixup;

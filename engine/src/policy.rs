@@ -191,7 +191,12 @@ impl Layerstore {
     pub fn unpack_policy(&self) -> Result<UnpackPolicy> {
         let mut policy = UnpackPolicy::default();
         for (name, value) in self.store.settings(PREFIX)? {
-            policy.set(&name, &value)?;
+            match field(&name) {
+                Ok(_) => policy.set(&name, &value)?,
+                Err(_) => {
+                    tracing::warn!(name, value, "a setting that this program does not know has no effect");
+                }
+            }
         }
         Ok(policy)
     }
@@ -200,9 +205,12 @@ impl Layerstore {
     pub fn set_unpack_policy(&self, changes: &[(&str, Option<&str>)]) -> Result<UnpackPolicy> {
         let mut checked = UnpackPolicy::default();
         let mut settings = Vec::with_capacity(changes.len());
+        let present = self.store.settings(PREFIX)?;
         for (name, value) in changes {
             match value.filter(|value| *value != "default") {
                 Some(value) => checked.set(name, value)?,
+                // One of another version can be taken back as well.
+                None if present.iter().any(|(known, _)| known == name) => {}
                 None => drop(field(name)?),
             }
             settings.push((*name, value.filter(|value| *value != "default").map(str::to_owned)));

@@ -1,9 +1,11 @@
 //! Looking inside an image without mounting it: the merged view of its trees, as overlayfs makes it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cell::Cell;
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::rc::Rc;
 
 use layerstore_store::TreeId;
 use layerstore_unpack::OverlayXattr;
@@ -107,7 +109,7 @@ impl Layerstore {
             FileType::Directory => "a directory",
             _ => "not a regular file",
         };
-        Err(Error::WrongType { image: image.to_owned(), path: lossy(path), what })
+        Err(Error::WrongType { image: image.to_owned(), path: layerstore_unpack::shown(path), what })
     }
 
     fn rootfs(&self, name: &str, listener: &Listener<'_>) -> Result<Rootfs> {
@@ -118,39 +120,57 @@ impl Layerstore {
 
     /// The merged view of `trees`, topmost first.
     pub(crate) fn rootfs_of(&self, name: &str, trees: &[TreeId]) -> Result<Rootfs> {
-        let layers = trees
-            .iter()
-            .map(|id| {
-                let path = self.store.layout().diff(id);
-                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                openat(CWD, &path, flags, Mode::empty()).map_err(|errno| failed("open", &path, errno))
-            })
-            .collect::<Result<_>>()?;
-        let opaque = trees.iter().map(|id| self.has_opaque_root(id)).collect::<Result<_>>()?;
-        let (image, overlay) = (name.to_owned(), self.unpack.overlay);
-        Ok(Rootfs { image, layers, opaque, overlay, links: HashMap::new() })
+        // A tree that comes many times is opened once.
+        let mut open: HashMap<&TreeId, (Rc<OwnedFd>, bool)> = HashMap::new();
+        let mut layers = Vec::with_capacity(trees.len());
+        for id in trees {
+            let layer = match open.get(id) {
+                Some(layer) => layer.clone(),
+                None => {
+                    let path = self.store.layout().diff(id);
+                    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                    let directory = openat(CWD, &path, flags, Mode::empty())
+                        .map_err(|errno| failed("open", &path, errno))?;
+                    let layer = (Rc::new(directory), self.has_opaque_root(id)?);
+                    open.insert(id, layer.clone());
+                    layer
+                }
+            };
+            layers.push(layer);
+        }
+        Ok(Rootfs {
+            image: name.to_owned(),
+            layers,
+            overlay: self.unpack.overlay,
+            links: HashMap::new(),
+            steps_left: Cell::new(u64::MAX),
+        })
     }
 }
 
 /// The trees of an image, topmost first.
 pub(crate) struct Rootfs {
-    image: String,
-    layers: Vec<OwnedFd>,
-    /// Whether nothing counts below a layer.
-    opaque: Vec<bool>,
+    pub(crate) image: String,
+    /// Each with whether nothing counts below it.
+    layers: Vec<(Rc<OwnedFd>, bool)>,
     overlay: OverlayXattr,
-    /// Hard links that a layer has to a file of those below, which its tree has not: layer and path, and the file.
-    links: HashMap<(usize, Vec<u8>), Place>,
+    /// Hard links that layers have to files of those below, which their trees have not: by path, the layer and the
+    /// file.
+    pub(crate) links: HashMap<Vec<u8>, Vec<(usize, Place)>>,
+    /// How many directories may still be opened.
+    steps_left: Cell<u64>,
 }
 
 /// A file in the merged view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// Components from the root, free of symbolic links: where its topmost layer has it.
-    pub(crate) path: Vec<Vec<u8>>,
+    /// Path from the root, clean and free of symbolic links: where its topmost layer has it.
+    pub(crate) path: Vec<u8>,
     pub(crate) kind: FileType,
     /// The layers that have it: one for a file, all that are merged for a directory, topmost first.
     pub(crate) layers: Vec<usize>,
+    /// Of a directory, the layers whose entries an opaque one above them hides. It is still the same directory.
+    pub(crate) beneath: Vec<usize>,
 }
 
 impl Place {
@@ -162,77 +182,36 @@ impl Place {
 /// As many symbolic links as the kernel follows in one path.
 const MAX_LINKS: usize = 40;
 
-/// So many directories at once that their path is shorter than `PATH_MAX`, whatever their names.
-const AT_ONCE: usize = 15;
+/// Longest path that one system call takes, without the NUL at its end.
+const PATH_MAX: usize = 4095;
 
 impl Rootfs {
+    /// From now on, opens no more than `steps` directories: who composes a stack must come to an end, whatever its
+    /// layers say.
+    pub(crate) fn limit_steps(&self, steps: u64) {
+        self.steps_left.set(steps);
+    }
+
+    /// How many layers there are.
+    pub(crate) fn depth(&self) -> usize {
+        self.layers.len()
+    }
+
     /// The root of the layers from number `first` down.
-    fn root(&self, first: usize) -> Place {
-        let opaque = self.opaque.iter().skip(first).position(|opaque| *opaque);
+    pub(crate) fn root(&self, first: usize) -> Place {
+        let opaque = self.layers.iter().skip(first).position(|(_, opaque)| *opaque);
         let end = opaque.map_or(self.layers.len(), |behind| first + behind + 1);
-        Place { path: Vec::new(), kind: FileType::Directory, layers: (first..end).collect() }
-    }
-
-    /// Finds out what the hard links of each layer lead to, given as path and target.
-    pub(crate) fn add_links(&mut self, layer: usize, links: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
-        for (path, target) in links {
-            let missing = || Error::MissingLinkTarget {
-                image: self.image.clone(),
-                entry: lossy(path),
-                target: lossy(target),
-            };
-            let place = match self.resolve_in(self.root(layer + 1), target, false) {
-                Err(Error::NoPath { .. }) => return Err(missing()),
-                other => other?,
-            };
-            if place.kind == FileType::Directory {
-                return Err(missing());
-            }
-            self.links.insert((layer, path.clone()), place);
-        }
-        Ok(())
-    }
-
-    /// The files that hard links lead to, each with all its names in the merged view.
-    pub(crate) fn linked_files(&self) -> Result<Vec<(Place, Vec<Vec<u8>>)>> {
-        let mut files: BTreeMap<(usize, Vec<u8>), (Place, BTreeSet<_>)> = BTreeMap::new();
-        for ((_, path), file) in &self.links {
-            // Another layer may have something else there, or nothing.
-            if self.exactly(path)?.as_ref() != Some(file) {
-                continue;
-            }
-            let own = file.path.join(&b'/');
-            let key = (file.top(), own.clone());
-            let (_, names) = files.entry(key).or_insert_with(|| (file.clone(), BTreeSet::new()));
-            names.insert(path.clone());
-            if self.exactly(&own)?.as_ref() == Some(file) {
-                names.insert(own);
-            }
-        }
-        Ok(files.into_values().map(|(file, names)| (file, names.into_iter().collect())).collect())
-    }
-
-    /// The file at a path without symbolic links; `None` if there is none, or a link on its way.
-    pub(crate) fn exactly(&self, path: &[u8]) -> Result<Option<Place>> {
-        let mut place = self.root(0);
-        for name in components(path) {
-            if place.kind != FileType::Directory {
-                return Ok(None);
-            }
-            match self.step(&place, name)? {
-                Some(next) => place = next,
-                None => return Ok(None),
-            }
-        }
-        Ok(Some(place))
+        let (layers, beneath) = ((first..end).collect(), (end..self.layers.len()).collect());
+        Place { path: Vec::new(), kind: FileType::Directory, layers, beneath }
     }
 
     fn resolve(&self, path: &[u8], follow: bool) -> Result<Place> {
         self.resolve_in(self.root(0), path, follow)
     }
 
-    fn resolve_in(&self, root: Place, path: &[u8], follow: bool) -> Result<Place> {
-        let no_path = || Error::NoPath { image: self.image.clone(), path: lossy(path) };
+    /// The file at a path below `root`. Symbolic links are followed, one at its end if `follow`.
+    pub(crate) fn resolve_in(&self, root: Place, path: &[u8], follow: bool) -> Result<Place> {
+        let no_path = || Error::NoPath { image: self.image.clone(), path: layerstore_unpack::shown(path) };
         let mut ahead: Vec<Vec<u8>> = components(path).rev().map(<[u8]>::to_vec).collect();
         let mut way = vec![root];
         let mut links = 0;
@@ -266,36 +245,44 @@ impl Rootfs {
     }
 
     /// The entry `name` of a directory, merged.
-    fn step(&self, directory: &Place, name: &[u8]) -> Result<Option<Place>> {
-        let mut path = directory.path.clone();
-        path.push(name.to_vec());
+    pub(crate) fn step(&self, directory: &Place, name: &[u8]) -> Result<Option<Place>> {
+        let path = join(&directory.path, name);
         let mut found: Option<Place> = None;
-        if self.layers.is_empty() {
-            return Ok(None);
-        }
-        let joined = if self.links.is_empty() { Vec::new() } else { path.join(&b'/') };
+        let mut opaque = false;
+        let links = if self.links.is_empty() { None } else { self.links.get(&path) };
         for &layer in &directory.layers {
-            if !self.links.is_empty()
-                && let Some(file) = self.links.get(&(layer, joined.clone()))
-            {
+            if let Some((_, file)) = links.and_then(|links| links.iter().find(|(of, _)| *of == layer)) {
                 return Ok(found.or_else(|| Some(file.clone())));
             }
+            // The file, and the attribute that makes a directory opaque.
+            self.charge(2 * (path.len() / PATH_MAX + 1))?;
             let Some(stat) = self.stat(layer, &path)? else { continue };
             let kind = FileType::from_raw_mode(stat.st_mode);
             if is_whiteout(kind, &stat) {
                 break;
             }
             match &mut found {
-                None => found = Some(Place { path: path.clone(), kind, layers: vec![layer] }),
+                None => {
+                    let (layers, beneath) = (vec![layer], Vec::new());
+                    found = Some(Place { path: path.clone(), kind, layers, beneath });
+                }
                 // A file below a directory ends what is merged.
                 Some(_) if kind != FileType::Directory => break,
+                Some(place) if opaque => place.beneath.push(layer),
                 Some(place) => place.layers.push(layer),
             }
-            if kind != FileType::Directory || self.is_opaque(layer, &path)? {
+            if kind != FileType::Directory {
                 break;
             }
+            opaque = opaque || self.is_opaque(layer, &path)?;
         }
         Ok(found)
+    }
+
+    fn charge(&self, steps: usize) -> Result<()> {
+        let left = self.steps_left.get().checked_sub(steps as u64);
+        self.steps_left.set(left.ok_or_else(|| Error::TooManySteps { image: self.image.clone() })?);
+        Ok(())
     }
 
     fn list(
@@ -325,7 +312,7 @@ impl Rootfs {
         }
         for name in names.into_iter().filter_map(|(name, shown)| shown.then_some(name)) {
             let Some(child) = self.step(place, &name)? else { continue };
-            let path = if prefix.is_empty() { name } else { [prefix, b"/", &name].concat() };
+            let path = join(prefix, &name);
             entries.push(self.entry(&child, path.clone())?);
             if recursive && child.kind == FileType::Directory {
                 self.list(&child, &path, recursive, entries)?;
@@ -371,7 +358,7 @@ impl Rootfs {
         Ok(target.into_bytes())
     }
 
-    fn stat(&self, layer: usize, path: &[Vec<u8>]) -> Result<Option<Stat>> {
+    fn stat(&self, layer: usize, path: &[u8]) -> Result<Option<Stat>> {
         match self.open_raw(layer, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC) {
             Ok(file) => fstat(&file).map(Some).map_err(|errno| self.failed(path, errno)),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
@@ -379,7 +366,7 @@ impl Rootfs {
         }
     }
 
-    fn is_opaque(&self, layer: usize, path: &[Vec<u8>]) -> Result<bool> {
+    fn is_opaque(&self, layer: usize, path: &[u8]) -> Result<bool> {
         let directory = self.open(layer, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC)?;
         let mut value = [0_u8; 1];
         match fgetxattr(&directory, self.overlay.opaque(), &mut value[..]) {
@@ -389,41 +376,43 @@ impl Rootfs {
         }
     }
 
-    pub(crate) fn open(&self, layer: usize, path: &[Vec<u8>], flags: OFlags) -> Result<OwnedFd> {
+    pub(crate) fn open(&self, layer: usize, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
         self.open_raw(layer, path, flags).map_err(|errno| self.failed(path, errno))
     }
 
     /// Trees are not changed while they are read, but one component that is a link leads nowhere.
-    fn open_raw(&self, layer: usize, path: &[Vec<u8>], flags: OFlags) -> Result<OwnedFd, Errno> {
-        let layer = self.layers.get(layer).ok_or(Errno::NOENT)?;
-        let Some(whole) = path.len().checked_sub(1).map(|last| last / AT_ONCE * AT_ONCE) else {
-            return openat(layer, ".", flags, Mode::empty());
-        };
-        let mut here = None;
-        for part in path.get(..whole).unwrap_or_default().chunks(AT_ONCE) {
-            let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            here = Some(open_below(here.as_ref().unwrap_or(layer), part, directory)?);
+    fn open_raw(&self, layer: usize, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let (layer, _) = self.layers.get(layer).ok_or(Errno::NOENT)?;
+        if path.is_empty() {
+            return openat(&**layer, ".", flags, Mode::empty());
         }
-        open_below(here.as_ref().unwrap_or(layer), path.get(whole..).unwrap_or_default(), flags)
+        let (mut here, mut rest) = (Rc::clone(layer), path);
+        while rest.len() > PATH_MAX {
+            let head = rest.get(..=PATH_MAX).unwrap_or_default();
+            let slash = head.iter().rposition(|byte| *byte == b'/').ok_or(Errno::NAMETOOLONG)?;
+            let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            here = Rc::new(open_below(&here, &rest[..slash], directory)?);
+            rest = &rest[slash + 1..];
+        }
+        open_below(&here, rest, flags)
     }
 
-    fn failed(&self, path: &[Vec<u8>], errno: Errno) -> Error {
-        failed("read", Path::new(&format!("/{} of {}", lossy(&path.join(&b'/')), self.image)), errno)
+    fn failed(&self, path: &[u8], errno: Errno) -> Error {
+        failed("read", Path::new(&format!("/{} of {}", layerstore_unpack::shown(path), self.image)), errno)
     }
 }
 
 /// Opens something below `layer`, of which no component but the last may be a link.
-fn open_below(layer: &OwnedFd, path: &[Vec<u8>], flags: OFlags) -> Result<OwnedFd, Errno> {
+fn open_below(layer: &OwnedFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let path = path.join(&b'/');
     loop {
-        match openat2(layer, &path, flags, Mode::empty(), resolve) {
+        match openat2(layer, path, flags, Mode::empty(), resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             // A link in the last place can be opened as a path, one before it is in another layer's place.
             Err(Errno::LOOP) if flags.contains(OFlags::PATH | OFlags::NOFOLLOW) => {
                 let (directory, name) = match path.iter().rposition(|byte| *byte == b'/') {
                     Some(slash) => (&path[..slash], &path[slash + 1..]),
-                    None => (&b"."[..], &path[..]),
+                    None => (&b"."[..], path),
                 };
                 let parent = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 return match openat2(layer, directory, parent, Mode::empty(), resolve) {
@@ -445,10 +434,10 @@ fn is_whiteout(kind: FileType, stat: &Stat) -> bool {
     kind == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
-fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
-    path.split(|byte| *byte == b'/').filter(|component| !component.is_empty() && *component != b".")
+fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
 }
 
-fn lossy(path: &[u8]) -> String {
-    String::from_utf8_lossy(path).into_owned()
+pub(crate) fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    path.split(|byte| *byte == b'/').filter(|component| !component.is_empty() && *component != b".")
 }

@@ -37,21 +37,21 @@ impl Store {
     }
 
     /// Publishes the fix-up of an image's stack, in the place of one that may not be used. The caller holds the claim of
-    /// the chain, whose snapshot must be there.
+    /// the chain, whose snapshot must be there. Tells also whether it replaces another.
     pub fn publish_fixup(
         &self,
         _session: &Session,
         chain: &ChainId,
         directory: TreeDirectory,
         usage: Usage,
-    ) -> Result<TreeId> {
+    ) -> Result<(TreeId, bool)> {
         let claim = self.claim_shared(&Key::Sweep)?;
         let id = TreeId::random();
         self.durable().rename(&directory.into_path(), &self.layout().tree(&id))?;
         let recorded = self.record_fixup(chain, &id, usage);
         drop(claim);
         match recorded {
-            Ok(()) => Ok(id),
+            Ok(replaces) => Ok((id, replaces)),
             Err(error) => {
                 self.discard_trees(&[id]);
                 Err(error)
@@ -60,7 +60,7 @@ impl Store {
     }
 
     /// A fix-up that is replaced goes with the next collection, unless it is mounted.
-    fn record_fixup(&self, chain: &ChainId, id: &TreeId, usage: Usage) -> Result<()> {
+    fn record_fixup(&self, chain: &ChainId, id: &TreeId, usage: Usage) -> Result<bool> {
         let action = "record a fix-up";
         let (now, life) = (self.clock().now(), self.life());
         self.database().write(Durability::Process, action, |tx| {
@@ -70,6 +70,10 @@ impl Store {
                 (id.as_str(), usage.bytes, usage.allocated, usage.inodes, &life.boot, life.mount, now),
             )
             .db(action)?;
+            let mut old = tx
+                .prepare_cached("SELECT 1 FROM snapshot WHERE owner = ?1 AND key = ?2 AND fixup IS NOT NULL")
+                .db(action)?;
+            let replaces = old.exists((LOCAL, chain.to_string())).db(action)?;
             let updated = tx
                 .execute(
                     "UPDATE snapshot SET fixup = ?3 WHERE owner = ?1 AND key = ?2",
@@ -79,7 +83,7 @@ impl Store {
             if updated == 0 {
                 return Err(Error::NotFound { what: "snapshot", name: chain.to_string() });
             }
-            Ok(())
+            Ok(replaces)
         })
     }
 

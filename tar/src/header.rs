@@ -2,6 +2,10 @@
 
 use std::ops::Range;
 
+use crate::error::Flaw;
+
+pub(crate) const NOT_A_NUMBER: &str = "not an octal or base-256 number that fits";
+
 pub(crate) const BLOCK: usize = 512;
 pub(crate) type Block = [u8; BLOCK];
 
@@ -37,6 +41,9 @@ pub(crate) const GNU_REAL_SIZE: Range<usize> = 483..495;
 pub(crate) const GNU_SPARSE_NEXT: Range<usize> = 0..504;
 pub(crate) const GNU_SPARSE_NEXT_MORE: usize = 504;
 
+/// GNU tar unpacks such a file as a directory, and then reads the data as further headers.
+pub(crate) const SLASH_AND_DATA: &str = "a file with data whose name ends in a slash";
+
 pub(crate) const USTAR_MAGIC: &[u8; 8] = b"ustar\x0000";
 const GNU_MAGIC: &[u8; 8] = b"ustar  \0";
 
@@ -68,6 +75,28 @@ impl Format {
 pub(crate) fn is_star_for_gnu(block: &Block) -> bool {
     let is_time = |field: &[u8]| matches!(field, [b'0'..=b'7', .., b' ']);
     block[STAR_PREFIX.end - 1] == 0 && is_time(&block[STAR_ATIME]) && is_time(&block[STAR_CTIME])
+}
+
+/// Refuses what is no number where the format has one, even if it means nothing for the type or a record says
+/// otherwise: Go does, and GNU tar complains or looks for the next header, as it does after a negative size.
+pub(crate) fn check_numbers(block: &Block, format: Format) -> Result<(), Flaw> {
+    let v7 = [("mode", MODE), ("uid", UID), ("gid", GID), ("size", SIZE), ("mtime", MTIME)];
+    let device = [("devmajor", MAJOR), ("devminor", MINOR)];
+    let times = [("atime", STAR_ATIME), ("ctime", STAR_CTIME)];
+    let (device, times) = match format {
+        Format::V7 => (&device[..0], &times[..0]),
+        // The times of GNU headers may be a prefix.
+        Format::Ustar | Format::Gnu => (&device[..], &times[..0]),
+        Format::Star => (&device[..], &times[..]),
+    };
+    for (field, range) in v7.iter().chain(device).chain(times) {
+        match numeric(&block[range.clone()]) {
+            None => return Err(Flaw::invalid(field, NOT_A_NUMBER)),
+            Some(..0) if *range == SIZE => return Err(Flaw::invalid(field, "negative")),
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// What stands before the name, without the slash between.

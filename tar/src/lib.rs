@@ -21,18 +21,26 @@
 //! * A GNU long name that is empty, or goes on in the padding behind it, is refused: Go takes the header's name and
 //!   cuts the other one off, GNU tar and Python do neither.
 //! * So is an octal number with a NUL before its digits, which Go skips, and which is 0 for GNU tar and Python.
+//! * Every number in a header must be one, even where it means nothing or a record says otherwise, and in the headers of
+//!   extensions: Go refuses others, GNU tar complains or looks for the next header elsewhere. Only the times in GNU
+//!   headers are optional.
 //! * A PAX sparse map needs a header in ustar format, as all writers give it: with another one GNU tar does not know
 //!   what to make of it and looks for the next header elsewhere.
-//! * `GNU.sparse.size` without a map is refused unless it is the entry's size: GNU tar and Python follow it, Go
-//!   does not.
+//! * Sparse records without a map are refused if they give a name or another size than the entry's, and all of them
+//!   before a header that has a map itself: GNU tar and Python follow them, Go does not.
+//! * A sparse map in records is there once, after the number of its segments, and in one version. Go needs that number,
+//!   GNU tar begins anew at each, and of two maps they take different ones.
+//! * A sparse map must go to the end of the file, as all writers make it with an empty segment there: GNU tar cuts the
+//!   file off where its map ends, Go and Python do not.
 //! * A global `size` or sparse map is refused: it would frame every later entry, and readers disagree on it.
 //! * PAX `size` counts for the entry it precedes, never for an extension header in between.
 //! * Hard links, symbolic links, devices, directories and fifos have no data. The size field of a hard link means
 //!   nothing, as in Go and GNU tar, although POSIX lets `pax` archives carry data there. A size of the others that
 //!   is not 0, or of a hard link in a PAX record, is refused: GNU tar skips so many bytes, Go does not, and so they
 //!   would find different entries.
-//! * A regular file (`0`, `7`) whose name ends in a slash is one, as in Go; GNU tar makes a directory. Of type NUL it
-//!   is a directory for all.
+//! * A regular file (`0`, `7`) whose name ends in a slash is one, as in Go; GNU tar makes a directory. If it has data
+//!   it is refused, because GNU tar does not skip that but unpacks the entries that it finds there. Of type NUL it is
+//!   a directory for all.
 //! * Where a GNU header has no times but text in their place, that is a prefix of the name, as Go once wrote it and
 //!   still reads it; GNU tar ignores it.
 //! * Device numbers may be in `SCHILY.devmajor` and `SCHILY.devminor`, as star and libarchive write them; GNU tar and

@@ -66,7 +66,7 @@ pub(crate) struct Xattrs {
 }
 
 /// The `GNU.sparse.` records.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sparse {
     major: Option<u64>,
     minor: Option<u64>,
@@ -77,6 +77,8 @@ pub(crate) struct Sparse {
     /// The offset of a segment whose length is the next record.
     offset: Option<u64>,
     pub(crate) map: Vec<Segment>,
+    /// Whether the map is that of version 0.1.
+    in_one: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +91,10 @@ impl Sparse {
     /// Whether the file is sparse, and then whether its map is in the data (version 1.0).
     pub(crate) fn map_in_data(&self) -> Result<Option<bool>, Flaw> {
         match (self.major, self.minor) {
-            (Some(1), Some(0)) => Ok(Some(true)),
+            (Some(1), Some(0)) if self.map.is_empty() && self.offset.is_none() => Ok(Some(true)),
+            (Some(1), Some(0)) => {
+                Err(Flaw::invalid("GNU.sparse.map", "in version 1.0, which has it in the data"))
+            }
             (Some(0), Some(0 | 1)) => self.complete().map(|()| Some(false)),
             // Versions 0.0 and 0.1 need not say which they are.
             (None, None) if self.map.is_empty() && self.offset.is_none() => Ok(None),
@@ -102,15 +107,24 @@ impl Sparse {
         if self.offset.is_some() {
             return Err(Flaw::invalid("GNU.sparse.offset", "no GNU.sparse.numbytes follows"));
         }
-        if self.blocks.is_some_and(|n| n != self.map.len() as u64) {
-            return Err(Flaw::invalid("GNU.sparse.numblocks", "another number of segments follows"));
+        // Go and GNU tar cannot do without it.
+        if self.blocks != Some(self.map.len() as u64) {
+            return Err(Flaw::invalid(
+                "GNU.sparse.numblocks",
+                "another number of segments follows, or it is missing",
+            ));
         }
         Ok(())
     }
 
     /// Size of the file with its holes.
-    pub(crate) fn real_size(&self) -> Option<u64> {
-        self.size.or(self.real_size)
+    pub(crate) fn real_size(&self) -> Result<Option<u64>, Flaw> {
+        match (self.size, self.real_size) {
+            (Some(size), Some(other)) if size != other => {
+                Err(Flaw::invalid("GNU.sparse.size", "another one than GNU.sparse.realsize"))
+            }
+            (size, other) => Ok(size.or(other)),
+        }
     }
 }
 
@@ -247,16 +261,25 @@ impl Sparse {
     fn set(&mut self, name: &[u8], value: &[u8], limits: &Limits) -> Result<(), Flaw> {
         let number = |field| decimal(value).map_err(|reason| Flaw::invalid(field, reason));
         match name {
+            // As text: for Go, `01` is no version that it knows.
+            b"major" | b"minor" if value.len() > 1 => {
+                return Err(Flaw::invalid("GNU.sparse.major", "unknown version of sparse files"));
+            }
             b"major" => self.major = Some(number("GNU.sparse.major")?),
             b"minor" => self.minor = Some(number("GNU.sparse.minor")?),
             b"size" => self.size = Some(number("GNU.sparse.size")?),
             b"realsize" => self.real_size = Some(number("GNU.sparse.realsize")?),
+            // GNU tar begins the map anew at each of these.
+            b"numblocks" if self.blocks.is_some() || self.offset.is_some() || !self.map.is_empty() => {
+                return Err(Flaw::invalid("GNU.sparse.numblocks", "not once before the map"));
+            }
             b"numblocks" => self.blocks = Some(number("GNU.sparse.numblocks")?),
             b"name" if value.is_empty() => self.name = None,
             b"name" => {
                 self.name = Some(string(value).map_err(|reason| Flaw::invalid("GNU.sparse.name", reason))?);
             }
             // Version 0.0: these two by turns, once for each segment.
+            b"offset" if self.in_one => return Err(Flaw::invalid("GNU.sparse.offset", "a second map")),
             b"offset" => {
                 let before = self.offset.replace(number("GNU.sparse.offset")?);
                 if before.is_some() {
@@ -271,9 +294,12 @@ impl Sparse {
                     .ok_or(Flaw::invalid("GNU.sparse.numbytes", "no GNU.sparse.offset before"))?;
                 sparse::push(&mut self.map, Segment { offset, len }, limits.sparse_segments)?;
             }
-            // Version 0.1: all in one.
+            // Version 0.1: all in one. With both, Go takes 0.0 and others the last, or all.
+            b"map" if self.offset.is_some() || !self.map.is_empty() => {
+                return Err(Flaw::invalid("GNU.sparse.map", "a second map"));
+            }
             b"map" => {
-                self.map.clear();
+                self.in_one = true;
                 let mut numbers = value.split(|&c| c == b',').filter(|_| !value.is_empty());
                 while let Some(offset) = numbers.next() {
                     let bad = |reason| Flaw::invalid("GNU.sparse.map", reason);

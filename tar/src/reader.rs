@@ -191,6 +191,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     fn extension(&mut self, flag: u8) -> Result<(), Error> {
+        header::check_numbers(&self.block, Format::of(&self.block)).map_err(|flaw| self.locate(flaw))?;
         let size = self.header_number("size", &header::SIZE)?;
         if size > self.limits.extension {
             let limit = self.limits.extension;
@@ -247,6 +248,7 @@ impl<R: BufRead> Reader<R> {
         let format = Format::of(&self.block);
         let (path, link) = self.names(&mut local, format);
         replace(&mut self.path, &path);
+        header::check_numbers(&self.block, format).map_err(|flaw| self.locate(flaw))?;
         if path.len() > self.limits.path {
             return Err(self.locate(Flaw::limit("length of a path", self.limits.path)));
         }
@@ -263,6 +265,9 @@ impl<R: BufRead> Reader<R> {
         };
         if archived_size > 0 && !has_data(flag, kind) {
             return Err(self.locate(Flaw::invalid("size", "not 0, although the type has no data")));
+        }
+        if archived_size > 0 && matches!(flag, b'0' | b'7') && path.ends_with(b"/") {
+            return Err(self.locate(Flaw::invalid("path", header::SLASH_AND_DATA)));
         }
         let device = match kind {
             EntryKind::CharDevice | EntryKind::BlockDevice => self.device(&local, format)?,
@@ -309,6 +314,9 @@ impl<R: BufRead> Reader<R> {
         self.remaining = archived_size;
         self.padding = padding(archived_size);
         if flag == b'S' {
+            if local.sparse != pax::Sparse::default() {
+                return Err(self.locate(Flaw::invalid("GNU.sparse", "with a map in the header")));
+            }
             self.gnu_sparse(format, &mut entry)?;
         } else {
             self.pax_sparse(local.sparse, format, &mut entry)?;
@@ -320,7 +328,8 @@ impl<R: BufRead> Reader<R> {
     fn names(&mut self, local: &mut Records, format: Format) -> (Vec<u8>, Vec<u8>) {
         let long_name = std::mem::take(&mut self.long_name);
         let long_link = std::mem::take(&mut self.long_link);
-        let path = local.sparse.name.take().or_else(|| std::mem::take(&mut local.path).or(&self.global.path));
+        let path =
+            local.sparse.name.clone().or_else(|| std::mem::take(&mut local.path).or(&self.global.path));
         let path = path.or((!long_name.is_empty()).then_some(long_name)).unwrap_or_else(|| {
             let name = header::text(&self.block[header::NAME]);
             match header::prefix(&self.block, format) {
@@ -377,8 +386,12 @@ impl<R: BufRead> Reader<R> {
 
     fn pax_sparse(&mut self, records: pax::Sparse, format: Format, entry: &mut Entry) -> Result<(), Error> {
         let Some(map_in_data) = records.map_in_data().map_err(|flaw| self.locate(flaw))? else {
-            // Without a map, GNU tar and Python take this for the size of the data, and Go does not.
-            if records.real_size().is_some_and(|size| size != entry.size) {
+            // Without a map, GNU tar and Python take these for name and size of the data, and Go does not.
+            if records.name.is_some() {
+                return Err(self.locate(Flaw::invalid("GNU.sparse.name", "another name and no map")));
+            }
+            let size = records.real_size().map_err(|flaw| self.locate(flaw))?;
+            if size.is_some_and(|size| size != entry.size) {
                 return Err(self.locate(Flaw::invalid("GNU.sparse.size", "another size and no map")));
             }
             return Ok(());
@@ -390,7 +403,7 @@ impl<R: BufRead> Reader<R> {
         if format != Format::Ustar || header::is_star_for_gnu(&self.block) {
             return Err(self.locate(Flaw::invalid("GNU.sparse", "with a header of another format")));
         }
-        if let Some(size) = records.real_size() {
+        if let Some(size) = records.real_size().map_err(|flaw| self.locate(flaw))? {
             entry.size = size;
         }
         let map = if map_in_data { self.map_in_data()? } else { records.map };
@@ -417,14 +430,19 @@ impl<R: BufRead> Reader<R> {
 
     fn set_map(&self, mut map: Vec<Segment>, entry: &mut Entry) -> Result<(), Error> {
         entry.archived_size = self.remaining;
+        let end = map.last().map_or(0, |segment| segment.offset.saturating_add(segment.len));
         sparse::check(&mut map, entry.size, self.remaining).map_err(|flaw| self.locate(flaw))?;
+        // GNU tar cuts the file off there, and all writers say where it ends.
+        if end != entry.size {
+            return Err(self.locate(Flaw::invalid(sparse::FIELD, "ends before the file does")));
+        }
         entry.sparse = Some(map);
         Ok(())
     }
 
     fn header_signed(&self, field: &'static str, range: &Range<usize>) -> Result<i64, Error> {
         header::numeric(&self.block[range.clone()])
-            .ok_or_else(|| self.locate(Flaw::invalid(field, NOT_A_NUMBER)))
+            .ok_or_else(|| self.locate(Flaw::invalid(field, header::NOT_A_NUMBER)))
     }
 
     fn header_number(&self, field: &'static str, range: &Range<usize>) -> Result<u64, Error> {
@@ -526,8 +544,6 @@ impl<R: BufRead> BufRead for Data<'_, R> {
         self.0.consume_data(n);
     }
 }
-
-const NOT_A_NUMBER: &str = "not an octal or base-256 number that fits";
 
 fn fill<R: BufRead>(inner: &mut R, offset: u64) -> Result<&[u8], Error> {
     loop {

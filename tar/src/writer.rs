@@ -176,6 +176,9 @@ fn prepare(entry: &Entry, records: &mut Vec<u8>) -> Result<Prepared, Flaw> {
     };
     let size = data.checked_add(map.len() as u64).filter(|&size| i64::try_from(size).is_ok());
     let size = size.ok_or(Flaw::invalid("size", "too large"))?;
+    if entry.kind == EntryKind::Regular && size > 0 && entry.path.ends_with(b"/") {
+        return Err(Flaw::invalid("path", header::SLASH_AND_DATA));
+    }
     if i64::try_from(entry.size).is_err() {
         return Err(Flaw::invalid("size", "too large"));
     }

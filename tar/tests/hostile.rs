@@ -147,7 +147,7 @@ fn samples() -> Vec<u8> {
     theirs.truncate(theirs.len() - 1024);
     theirs.extend_from_slice(header.as_bytes());
     let mut extension = [0; 512];
-    extension[..24].copy_from_slice(b"00000007000\x0000000000160\0");
+    extension[..48].copy_from_slice(b"00000007000\x0000000000160\x0000000010000\x0000000000000\0");
     theirs.extend_from_slice(&extension);
     theirs.extend_from_slice(&[b's'; 512]);
     [theirs, ours].concat()

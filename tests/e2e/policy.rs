@@ -21,7 +21,7 @@ fn privileged_a_limit_of_one_load_names_the_entry_and_leaves_nothing() {
     let archive = archive(&store, layer.finish());
     for (limit, entry) in [
         ("entries=1", "`two`"),
-        ("output-bytes=2", ""),
+        ("output-bytes=2", "more than 2 bytes"),
         ("devices=refuse", "`dev/x`"),
         ("path-bytes=3", "dev/x"),
     ] {
@@ -60,6 +60,19 @@ fn privileged_settings_that_make_no_sense_change_nothing() {
     assert!(store.run(["limits", "entries=5", "devices=some"]).failure(2).contains("allow or refuse"));
     assert_eq!(store.run(["limits", "entries"]).code, 2);
     assert_eq!(store.ok(["limits", "--format", "json"]), before);
+}
+
+/// As a newer version may leave it.
+#[test]
+fn privileged_a_setting_of_another_version_is_no_obstacle() {
+    let Some(store) = Sandbox::new() else { return };
+    store.ok(["limits"]);
+    store.execute("INSERT INTO meta VALUES ('unpack.futures', '7')");
+    for verb in ["limits", "info", "images"] {
+        store.ok([verb]);
+    }
+    store.ok(["limits", "futures=default"]);
+    store.run(["limits", "futures=default"]).failure(2);
 }
 
 #[test]

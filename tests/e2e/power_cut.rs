@@ -168,9 +168,18 @@ fn assert_sound(store: &Sandbox) {
     assert!(store.sql("SELECT \"table\" FROM pragma_foreign_key_check").is_empty());
 }
 
-fn layer(name: &str, files: usize) -> Layer {
+fn files(name: &str, files: usize) -> LayerBuilder {
     let text = |f: usize| format!("{name} {f} ").repeat(f * 53 % 4000);
-    (0..files).fold(LayerBuilder::gzip().dir(name), |b, f| b.file(format!("{name}/{f}"), text(f))).finish()
+    (0..files).fold(LayerBuilder::gzip().dir(name), |b, f| b.file(format!("{name}/{f}"), text(f)))
+}
+
+fn layer(name: &str, count: usize) -> Layer {
+    files(name, count).finish()
+}
+
+/// Its hard links make the image need a fix-up, which holds copies of files.
+fn top(name: &str) -> Layer {
+    (10..30).fold(files(name, 9), |b, f| b.hard_link(format!("{name}/l{f}"), format!("base/{f}"))).finish()
 }
 
 /// Two cuts a step, or some hundred cuts with `LAYERSTORE_LONG=1`.
@@ -181,7 +190,7 @@ fn privileged_nothing_acknowledged_is_lost() {
     }
     let dir = tempfile::tempdir().unwrap();
     let base = layer("base", 100);
-    let image = |name: &str| Image::new([base.clone(), layer(name, 120), layer(&format!("{name}-top"), 9)]);
+    let image = |name: &str| Image::new([base.clone(), layer(name, 120), top(&format!("{name}-top"))]);
     let [a, b, c] = ["a", "b", "c"].map(image);
     let file = |name: &str, bytes: Vec<u8>| {
         let path = dir.path().join(name);
@@ -198,6 +207,8 @@ fn privileged_nothing_acknowledged_is_lost() {
     let steps = vec![
         load("localhost/a:1", &["localhost/a:1"]),
         load("localhost/b:1", &["localhost/a:1", "localhost/b:1"]),
+        // Makes the fix-up.
+        step(&["ls", "localhost/a:1"], &["localhost/a:1", "localhost/b:1"]),
         // Makes all trees durable.
         step(&["gc"], &["localhost/a:1", "localhost/b:1"]),
         step(&["rmi", "localhost/a:1"], &["localhost/b:1"]),

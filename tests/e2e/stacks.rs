@@ -103,14 +103,14 @@ fn privileged_a_hard_link_to_nothing_is_refused() {
         let layers = [base(), LayerBuilder::gzip().hard_link("bin/broken", target).finish()];
         let archive = store.write("broken.tar", &Layout::of("localhost/b:1", &Image::new(layers)).archive());
         let archive = archive.to_str().unwrap();
-        let sentence = store.run(["load", "-i", archive]).failure(5);
+        let sentence = store.run(["load", "-i", archive]).failure(1);
         assert!(sentence.contains("`bin/broken`") && sentence.contains(&format!("`{target}`")), "{sentence}");
         assert_eq!(store.sql("SELECT count(*) FROM blob"), ["0"]);
         assert_eq!(store.sql("SELECT count(*) FROM tree"), ["0"]);
         assert_eq!(fs::read_dir(store.root().join("overlay2")).unwrap().count(), 0);
         // What was not unpacked is found out when it is.
         store.ok(["load", "--no-unpack", "-i", archive]);
-        store.run(["mount", "localhost/b:1"]).failure(5);
+        store.run(["mount", "localhost/b:1"]).failure(1);
         store.ok(["rmi", "localhost/b:1"]);
         assert_eq!(store.sql("SELECT count(*) FROM tree"), ["0"], "case {number}");
     }
@@ -209,4 +209,95 @@ fn privileged_an_images_own_overlay_attributes_neither_act_nor_vanish() {
             Err(error) => panic!("{path} {name}: {error}"),
         }
     }
+}
+
+/// The kernel refuses a seventeenth sandbox in a sandbox; a thread that cannot be confined must stop the rest.
+#[test]
+fn privileged_two_hundred_layers_where_no_thread_can_be_confined() {
+    let Some(store) = Sandbox::new() else { return };
+    let layers = (0..200).map(|i| crate::small_layer(&format!("f{i}")));
+    let archive = store.write("many.tar", &Layout::of("localhost/many:1", &Image::new(layers)).archive());
+    store.ok(["load", "--no-unpack", "-i", archive.to_str().unwrap()]);
+    let args = ["ls", "localhost/many:1"];
+    let mut command = layerstore_testkit::sandbox::in_sixteen_sandboxes(&store.command(args));
+    let run = layerstore_testkit::sandbox::Run::of(&mut command, &[]);
+    if run.code != 0 {
+        run.failure(1);
+    }
+    store.ok(args);
+}
+
+#[test]
+fn privileged_nothing_of_where_the_store_is_gets_into_a_fix_up() {
+    let Some(store) = Sandbox::new() else { return };
+    fs::create_dir(store.root()).unwrap();
+    // A default ACL that lets user 1000 in: an entry each for owner, that user, group, mask and others.
+    let acl: Vec<u8> =
+        [(1_u16, 7_u16, u32::MAX), (2, 7, 1000), (4, 5, u32::MAX), (0x10, 7, u32::MAX), (0x20, 5, u32::MAX)]
+            .iter()
+            .fold(2_u32.to_le_bytes().to_vec(), |mut acl, (tag, rights, id)| {
+                acl.extend(tag.to_le_bytes());
+                acl.extend(rights.to_le_bytes());
+                acl.extend(id.to_le_bytes());
+                acl
+            });
+    let name = "system.posix_acl_default";
+    rustix::fs::setxattr(store.root(), name, &acl, rustix::fs::XattrFlags::empty()).unwrap();
+    let above = LayerBuilder::gzip().file("usr/lib/new", "x").hard_link("link", "usr/lib/real").finish();
+    let (tree, _) = mounted(&store, "localhost/acl:1", vec![base(), above]);
+    for (path, entry) in tree.entries {
+        let acls: Vec<_> = entry.xattrs.keys().filter(|name| name.starts_with(b"system.")).collect();
+        assert!(acls.is_empty(), "{}: {acls:?}", path.escape_ascii());
+    }
+}
+
+#[test]
+fn privileged_a_fix_up_is_made_once_also_for_mount_namespaces_that_go() {
+    let Some(store) = Sandbox::new() else { return };
+    let above = LayerBuilder::gzip().hard_link("link", "usr/lib/real").finish();
+    store.load_bytes(&Layout::of("localhost/ns:1", &Image::new([base(), above])).archive());
+    let mut trees = Vec::new();
+    for _ in 0..4 {
+        let mut command = std::process::Command::new("unshare");
+        let inside = store.command(["ls", "localhost/ns:1"]);
+        command.arg("--mount").arg(inside.get_program()).args(inside.get_args());
+        layerstore_testkit::sandbox::Run::of(&mut command, &[]).success();
+        trees.push(store.sql("SELECT count(*) FROM tree"));
+    }
+    assert_eq!(trees[2], trees[3], "{trees:?}");
+}
+
+#[test]
+fn privileged_one_layer_a_thousand_times_needs_few_files() {
+    let Some(store) = Sandbox::new() else { return };
+    let same = || LayerBuilder::gzip().file("d/f", "x").finish();
+    let layers = std::iter::once(base()).chain((0..1500).map(|_| same()));
+    store.load_bytes(&Layout::of("localhost/same:1", &Image::new(layers)).archive());
+    let command = store.command(["ls", "localhost/same:1", "/d"]);
+    let mut shell = std::process::Command::new("sh");
+    shell
+        .args(["-c", "ulimit -n 256; exec \"$0\" \"$@\""])
+        .arg(command.get_program())
+        .args(command.get_args());
+    assert_eq!(layerstore_testkit::sandbox::Run::of(&mut shell, &[]).success().stdout, "f\n");
+}
+
+#[test]
+fn privileged_deep_directories_are_put_together_soon() {
+    let Some(store) = Sandbox::new() else { return };
+    let deep = "d/".repeat(2000);
+    let below = LayerBuilder::gzip().file(format!("{deep}file"), "x").file("f", "y").finish();
+    let above = (0..200).fold(LayerBuilder::gzip().file(format!("{deep}new"), "x"), |layer, i| {
+        layer.hard_link(format!("l{i}"), format!("{deep}file"))
+    });
+    let image = Image::new([below, above.finish()]);
+    let archive = store.write("deep.tar", &Layout::of("localhost/deep:1", &image).archive());
+    let start = std::time::Instant::now();
+    let run = store.run(["load", "-i", archive.to_str().unwrap()]);
+    // Accepted or refused, but not for ever.
+    assert!(matches!(run.code, 0 | 1), "{run}");
+    let looked = store.run(["ls", "localhost/deep:1"]);
+    assert!(matches!(looked.code, 0 | 1 | 3), "{looked}");
+    assert!(start.elapsed() < std::time::Duration::from_secs(30), "{:?}", start.elapsed());
+    store.run(["rmi", "-f", "localhost/deep:1"]).success();
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use layerstore_tar::{Entry, EntryKind, Reader, Segment};
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Stat, fchmod, fchown, fstat, ftruncate, makedev, mkdirat, mknodat,
-    openat, statat, symlinkat,
+    AtFlags, FileType, Mode, OFlags, Stat, fchmod, fstat, ftruncate, makedev, mkdirat, mknodat, openat,
+    statat, symlinkat,
 };
 use rustix::io::{Errno, pwrite, write};
 
@@ -39,8 +39,8 @@ pub(crate) struct Applier<'a> {
     umask: &'a PrivateUmask,
     /// By inode number, because one directory may be reached by several paths.
     directories: HashMap<u64, Pending>,
-    implied: BTreeSet<Vec<u8>>,
-    markers: Markers,
+    pub(crate) implied: BTreeSet<Vec<u8>>,
+    pub(crate) markers: Markers,
     pub(crate) links: Links,
     /// Lengths of all files so far, those that were replaced included.
     file_bytes: u64,
@@ -51,19 +51,8 @@ pub(crate) struct Applier<'a> {
 
 impl<'a> Applier<'a> {
     pub(crate) fn new(target: &Path, options: &'a Options, umask: &'a PrivateUmask) -> Result<Self> {
-        let root = open_root(target).entry("open", target.as_os_str().as_encoded_bytes())?;
-        let stat = fstat(&root).entry("look at", b"/")?;
-        // The group of a set-group-ID directory would be inherited by everything below, as the store's
-        // directory may have done already, and so would a default ACL.
-        let group = rustix::process::getegid();
-        if stat.st_gid != group.as_raw() {
-            fchown(&root, None, Some(group)).entry("set the group of", b"/")?;
-        }
-        fchmod(&root, Mode::RWXU).entry("set the mode of", b"/")?;
-        match rustix::fs::fremovexattr(&root, "system.posix_acl_default") {
-            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
-            Err(errno) => return Err(errno).entry("clear the default ACL of", b"/"),
-        }
+        let root = open_root(target)?;
+        let inode = fstat(&root).entry("look at", b"/")?.st_ino;
         let mut applier = Self {
             root: Root::new(root, options.limits.depth),
             options,
@@ -76,7 +65,7 @@ impl<'a> Applier<'a> {
             memory: 0,
             result: Unpacked::default(),
         };
-        applier.note_implied(vec![Implied { inode: stat.st_ino, path: Vec::new() }])?;
+        applier.note_implied(vec![Implied { inode, path: Vec::new() }])?;
         Ok(applier)
     }
 
@@ -213,9 +202,7 @@ impl<'a> Applier<'a> {
         }
         let attributes = self.attributes(entry)?;
         let (kind, device) = match entry.kind {
-            EntryKind::CharDevice if entry.device == (0, 0) => {
-                return Err(refused(&entry.path, "a character device 0/0 is overlayfs's whiteout"));
-            }
+            EntryKind::CharDevice if entry.device == (0, 0) => return self.hidden_device(path),
             EntryKind::CharDevice => (FileType::CharacterDevice, entry.device),
             EntryKind::BlockDevice => (FileType::BlockDevice, entry.device),
             _ => (FileType::Fifo, (0, 0)),
@@ -248,6 +235,29 @@ impl<'a> Applier<'a> {
             attributes.set_mode(&opened, path)?;
         }
         attributes.set_times(&opened, path)
+    }
+
+    /// A character device 0/0 is overlayfs's whiteout, so no overlay shows one. Archives of whole machines have them
+    /// all the same. What is in its place is gone, here and in the layers below.
+    fn hidden_device(&mut self, path: &[u8]) -> Result<()> {
+        let place = self.make_room(path)?;
+        self.remember(path, place.len())?;
+        self.markers.hide(&place);
+        self.result.lost.devices += 1;
+        Ok(())
+    }
+
+    /// Removes what an earlier entry put at `path`, as if something were created there. Returns where it is without
+    /// symbolic links.
+    pub(crate) fn make_room(&mut self, path: &[u8]) -> Result<Vec<u8>> {
+        let (place, ()) =
+            self.create(path, |parent, name| match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(_) => Err(Errno::EXIST),
+                Err(Errno::NOENT) => Ok(()),
+                Err(errno) => Err(errno),
+            })?;
+        self.result.usage.inodes -= 1;
+        Ok(place)
     }
 
     /// Creates something at `path`, in the place of what an earlier entry put there. Returns also where it is
@@ -307,7 +317,8 @@ impl<'a> Applier<'a> {
 
     pub(crate) fn note_implied(&mut self, implied: Vec<Implied>) -> Result<()> {
         for Implied { inode, path } in implied {
-            self.remember(&path, path.len())?;
+            // Kept three times: here, for its attributes, and for whoever stacks trees.
+            self.remember(&path, 3 * path.len() + 128)?;
             self.implied.insert(path.clone());
             self.directories.insert(inode, Pending { path, attributes: Attributes::implied() });
             self.result.usage.inodes += 1;

@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use layerstore_tar::Entry;
 use rustix::fs::{
     AtFlags, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown, fsetxattr,
-    futimens, utimensat,
+    fstatvfs, futimens, utimensat,
 };
 use rustix::io::Errno;
 
@@ -122,8 +122,15 @@ impl Attributes {
             lost.owners += allowed(file.set_owner(uid, gid), options).entry("set the owner of", path)?;
         }
         for (name, value) in &self.xattrs {
-            lost.xattrs += xattr_allowed(file.set_xattr(name, value), options)
-                .entry("set an extended attribute of", path)?;
+            match file.set_xattr(name, value) {
+                // ext4 says that it is full where an inode has no room for more.
+                Err(Errno::TOOBIG) => return Err(refused(path, XATTR_TOO_LARGE)),
+                Err(Errno::NOSPC) if file.has_space() => return Err(refused(path, XATTR_TOO_LARGE)),
+                result => {
+                    lost.xattrs +=
+                        xattr_allowed(result, options).entry("set an extended attribute of", path)?;
+                }
+            }
         }
         Ok(lost)
     }
@@ -161,6 +168,12 @@ impl Opened<'_> {
         }
     }
 
+    /// Whether the filesystem has room for a few blocks more.
+    fn has_space(&self) -> bool {
+        let (Self::File(file) | Self::Path(file)) = self;
+        fstatvfs(file).is_ok_and(|stat| stat.f_bavail > 64)
+    }
+
     fn set_mode(&self, mode: Mode) -> Result<(), Errno> {
         match self {
             Self::File(file) => fchmod(file, mode),
@@ -175,6 +188,8 @@ impl Opened<'_> {
         }
     }
 }
+
+const XATTR_TOO_LARGE: &str = "its extended attributes are larger than this filesystem can store";
 
 /// The magic link leads to this very file; if that is a symbolic link, it is not followed.
 fn proc_path(file: BorrowedFd<'_>) -> String {

@@ -24,6 +24,7 @@ use std::io::Write;
 use std::path::Path;
 
 pub use error::DiffError;
+pub(crate) use xattrs::LOCAL;
 
 use crate::options::{Limits, OverlayXattr};
 

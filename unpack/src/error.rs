@@ -123,7 +123,7 @@ pub(crate) fn limit(path: &[u8], what: &'static str, limit: u64) -> Error {
 const SHOWN: usize = 300;
 
 /// A path for a message: printable and of a bearable length, whatever the archive says.
-pub(crate) fn lossy(path: &[u8]) -> String {
+pub fn lossy(path: &[u8]) -> String {
     let text = String::from_utf8_lossy(path);
     let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
     if text.chars().count() <= SHOWN {

@@ -5,7 +5,8 @@
 //! attributes and nothing else in it; overlayfs takes a merged directory's attributes from the topmost tree.
 //!
 //! A layer may also have hard links to files of the layers below ([`LowerLink`](crate::LowerLink)), which no tree can
-//! have alone. A fix-up has the file, under all of its names: what copying it up would make of it in a container.
+//! have alone. A fix-up has the file, under its own name and those of the links: what copying it up would make of it in
+//! a container.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -14,10 +15,11 @@ use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, fstat, ftruncate, getxattr,
     ioctl_ficlone, linkat, listxattr, mkdirat, mknodat, openat, readlinkat, seek, symlinkat,
 };
-use rustix::io::{Errno, pread, pwrite};
+use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 
 use crate::Usage;
 use crate::attributes::{Attributes, Opened};
+use crate::diff::LOCAL;
 use crate::error::{EntryContext as _, Result, refused};
 use crate::options::{Options, OverlayXattr};
 use crate::root::{Root, open_root, split};
@@ -30,28 +32,27 @@ const BLOCK: u64 = 4096;
 pub struct Fixup<'a> {
     root: Root,
     options: &'a Options,
-    /// Paths in the order in which they came, each with the directory that it repeats.
-    directories: Vec<(Vec<u8>, OwnedFd)>,
+    /// Paths in the order in which they came, each with what it will have.
+    directories: Vec<(Vec<u8>, Attributes)>,
     usage: Usage,
 }
 
 impl<'a> Fixup<'a> {
     /// Starts with an empty directory.
     pub fn new(target: &Path, options: &'a Options) -> Result<Self> {
-        let root = open_root(target).entry("open", target.as_os_str().as_encoded_bytes())?;
-        let root = Root::new(root, options.limits.depth);
+        let root = Root::new(open_root(target)?, options.limits.depth);
         Ok(Self { root, options, directories: Vec::new(), usage: Usage::default() })
     }
 
     /// Repeats the directory `like`, open for reading, at `path`; the empty path is the root. A directory comes after
     /// the one that it is in.
-    pub fn directory(&mut self, path: &[u8], like: OwnedFd) -> Result<()> {
+    pub fn directory(&mut self, path: &[u8], like: &OwnedFd) -> Result<()> {
         if !path.is_empty() {
             let (parent, name) = split(path);
             let parent = self.place(parent)?;
             mkdirat(&parent, name, Mode::RWXU).entry("create", path)?;
         }
-        self.directories.push((path.to_vec(), like));
+        self.directories.push((path.to_vec(), attributes_of(like.as_fd(), path, self.options)?));
         self.usage.inodes += 1;
         self.usage.allocated += BLOCK;
         Ok(())
@@ -107,11 +108,10 @@ impl<'a> Fixup<'a> {
 
     /// Gives all directories their attributes.
     pub fn finish(mut self) -> Result<Usage> {
-        for (path, like) in std::mem::take(&mut self.directories).iter().rev() {
+        for (path, attributes) in std::mem::take(&mut self.directories).iter().rev() {
             let place = self.place(path)?;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let directory = openat(&place, ".", flags, Mode::empty()).entry("open", path)?;
-            let attributes = attributes_of(like.as_fd(), path, self.options)?;
             let opened = Opened::File(directory.as_fd());
             attributes.set_owner_and_xattrs(&opened, path, self.options)?;
             attributes.set_mode(&opened, path)?;
@@ -121,6 +121,7 @@ impl<'a> Fixup<'a> {
     }
 
     fn place(&mut self, path: &[u8]) -> Result<OwnedFd> {
+        self.root.next_entry();
         match self.root.existing(path)? {
             Some(place) => place.directory.try_clone().entry("open", path),
             None => Err(Errno::NOENT).entry("open", path),
@@ -135,7 +136,7 @@ fn attributes_of(file: BorrowedFd<'_>, path: &[u8], options: &Options) -> Result
     let magic = format!("/proc/self/fd/{}", file.as_raw_fd());
     let mut xattrs = Vec::new();
     for name in xattr_names(&magic, path)? {
-        if is_mark(&name, options.overlay) {
+        if is_mark(&name, options.overlay) || LOCAL.contains(&name.as_slice()) {
             continue;
         }
         let value = sized(|buffer| getxattr(&magic, name.as_slice(), buffer))
@@ -180,13 +181,13 @@ fn copy_data(from: &OwnedFd, to: &OwnedFd, size: u64) -> Result<(), Errno> {
         at = start;
         while at < end {
             let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
-            let read = pread(from, &mut buffer[..wanted], at)?;
+            let read = retry_on_intr(|| pread(from, &mut buffer[..wanted], at))?;
             if read == 0 {
                 return Ok(());
             }
             let mut done = 0;
             while done < read {
-                done += pwrite(to, &buffer[done..read], at + done as u64)?;
+                done += retry_on_intr(|| pwrite(to, &buffer[done..read], at + done as u64))?;
             }
             at += read as u64;
         }

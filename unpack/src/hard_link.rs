@@ -2,7 +2,8 @@
 //!
 //! The OCI image spec lets a hard link name a file of a lower layer, and says that unpacking it "may fail". A tree is a
 //! function of its layer alone, so such a link is not made in it: it is reported, and whoever stacks trees adds the
-//! file. Which links those are is known at the end, as an archive may list a link before its target.
+//! file. In its place the tree has a whiteout: whatever layers below have there, the link replaces. Which links those
+//! are is known at the end, as an archive may list a link before its target.
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
@@ -12,7 +13,7 @@ use rustix::fs::{AtFlags, linkat, statat};
 use rustix::io::Errno;
 
 use crate::apply::{Applier, is_directory};
-use crate::error::{EntryContext as _, Error, Result, lossy, refused};
+use crate::error::{EntryContext as _, Error, Result, limit, lossy, refused};
 use crate::root::{clean, split};
 
 /// A hard link to a file of a layer below. Both paths are clean and free of the layer's own symbolic links.
@@ -49,8 +50,8 @@ impl Links {
         }
     }
 
-    /// The same links with targets that are no links themselves.
-    fn followed(self) -> Result<Vec<LowerLink>> {
+    /// The path of each link, and the target of the last link that it leads to.
+    fn followed(&self) -> Result<Vec<(&[u8], &[u8])>> {
         let mut ends: HashMap<&[u8], &[u8]> = HashMap::new();
         for start in self.0.keys() {
             let (mut way, mut here) = (Vec::new(), start.as_slice());
@@ -67,13 +68,13 @@ impl Links {
             };
             ends.extend(way.into_iter().map(|link| (link, end)));
         }
-        let link = |path: &Vec<u8>| LowerLink {
-            path: path.clone(),
-            target: ends.get(path.as_slice()).copied().unwrap_or_default().to_vec(),
-        };
-        Ok(self.0.keys().map(link).collect())
+        Ok(self.0.keys().filter_map(|link| Some((link.as_slice(), *ends.get(link.as_slice())?))).collect())
     }
 }
+
+/// The most bytes of paths and targets of links that are left to the layers below: they are kept for as long as the
+/// tree is. Layers that have any have a few.
+const LOWER_BYTES: usize = 16 << 20;
 
 /// A file that a link can lead to.
 struct Target {
@@ -126,13 +127,7 @@ impl Applier<'_> {
 
     fn defer(&mut self, path: &[u8], target: &[u8]) -> Result<()> {
         // What an earlier entry put there goes, as if the link were made.
-        let (place, ()) =
-            self.create(path, |parent, name| match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(_) => Err(Errno::EXIST),
-                Err(Errno::NOENT) => Ok(()),
-                Err(errno) => Err(errno),
-            })?;
-        self.result.usage.inodes -= 1;
+        let place = self.make_room(path)?;
         let (directory, name) = split(target);
         let mut target = self.root.resolved(directory)?;
         if !target.is_empty() {
@@ -144,19 +139,28 @@ impl Applier<'_> {
         Ok(())
     }
 
-    /// Makes the links whose target came after them, and reports the others.
+    /// Makes the links whose target came after them, and reports the others, which are replaced by whiteouts.
     pub(crate) fn settle_links(&mut self) -> Result<()> {
-        for link in std::mem::take(&mut self.links).followed()? {
-            let (directory, name) = split(&link.path);
+        let links = std::mem::take(&mut self.links);
+        let mut lower_bytes = 0;
+        for (path, target) in links.followed()? {
+            let (directory, name) = split(path);
             if let Some(place) = self.root.existing(directory)?
                 && statat(&place.directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
             {
-                return Err(refused(&link.path, "it is a hard link, and the layer has something below it"));
+                return Err(refused(path, "it is a hard link, and the layer has something below it"));
             }
-            match self.target(&link.path, &link.target)? {
-                Some(found) => self.link(&link.path, &link.target, &found)?,
-                None => self.result.lower_links.push(link),
+            if let Some(found) = self.target(path, target)? {
+                self.link(path, target, &found)?;
+                continue;
             }
+            lower_bytes += path.len() + target.len();
+            if lower_bytes > LOWER_BYTES {
+                return Err(limit(path, "bytes of hard links to layers below", LOWER_BYTES as u64));
+            }
+            self.remember(path, path.len())?;
+            self.markers.hide(path);
+            self.result.lower_links.push(LowerLink { path: path.to_vec(), target: target.to_vec() });
         }
         Ok(())
     }
@@ -177,9 +181,10 @@ mod tests {
 
     #[test]
     fn links_to_links_lead_to_where_those_lead() {
-        let followed = links(&[("a", "b"), ("b", "d"), ("c", "a"), ("x", "y")]).followed().unwrap();
-        let targets: Vec<_> = followed.iter().map(|link| (&link.path[..], &link.target[..])).collect();
-        assert_eq!(targets, [(&b"a"[..], &b"d"[..]), (b"b", b"d"), (b"c", b"d"), (b"x", b"y")]);
+        let some = links(&[("a", "b"), ("b", "d"), ("c", "a"), ("x", "y")]);
+        let expected =
+            [("a", "d"), ("b", "d"), ("c", "d"), ("x", "y")].map(|(a, b)| (a.as_bytes(), b.as_bytes()));
+        assert_eq!(some.followed().unwrap(), expected);
         for circle in [&[("a", "a")][..], &[("a", "b"), ("b", "a")], &[("a", "b"), ("b", "c"), ("c", "b")]] {
             assert!(matches!(links(circle).followed(), Err(Error::CircularLink { .. })), "{circle:?}");
         }
@@ -190,6 +195,6 @@ mod tests {
         let mut some = links(&[("a", "x"), ("a/b", "x"), ("a-b", "x")]);
         some.forget_below(b"a");
         some.forget(b"a-b");
-        assert_eq!(some.followed().unwrap(), [LowerLink { path: b"a".to_vec(), target: b"x".to_vec() }]);
+        assert_eq!(some.followed().unwrap(), [(&b"a"[..], &b"x"[..])]);
     }
 }

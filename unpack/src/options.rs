@@ -70,8 +70,8 @@ pub struct Limits {
     /// Directories on the way to a file. Default 2048: no path that can be opened at once has more.
     pub depth: usize,
     /// Bytes that are kept in memory until the end: the paths of directories, whiteouts and hard links to what is
-    /// not there, the extended attributes of directories, and 64 for each. Default 256 MiB, enough for two million
-    /// directories.
+    /// not there, the extended attributes of directories, and some for each. Default 128 MiB, enough for a million
+    /// directories that are listed. Does not count the window of a zstd stream, 128 MiB at most.
     pub memory: u64,
     /// Device nodes.
     pub devices: Devices,
@@ -87,7 +87,7 @@ impl Default for Limits {
             ratio_from: 4 << 30,
             entries: 10_000_000,
             depth: 2048,
-            memory: 256 << 20,
+            memory: 128 << 20,
             devices: Devices::Allow,
             tar: layerstore_tar::Limits::default(),
         }

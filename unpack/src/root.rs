@@ -10,8 +10,12 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, readlinkat};
+use rustix::fs::{
+    CWD, FileType, Mode, OFlags, ResolveFlags, fchmod, fchown, fremovexattr, fstat, mkdirat, openat, openat2,
+    readlinkat,
+};
 use rustix::io::Errno;
 
 use crate::error::{EntryContext as _, Result, limit, refused};
@@ -29,6 +33,8 @@ pub(crate) const PATH_MAX: usize = 4095;
 /// of its entries. Real layers take a few for each file below a link; one hostile entry can ask for eighty thousand.
 const STEPS: u64 = 1_000_000;
 const STEPS_PER_ENTRY: u64 = 20;
+
+const TOO_MANY_STEPS: &str = "the layer's long paths and links take too many steps to follow";
 
 /// A directory that was created because the layer has something in it.
 #[derive(Debug)]
@@ -150,12 +156,16 @@ impl Root {
         Ok(self.last.as_ref())
     }
 
+    /// Counts work that grows with the length of `path`.
+    pub(crate) fn charge(&mut self, path: &[u8]) -> Result<()> {
+        let steps = 1 + components(path).count() as u64;
+        self.steps_left = self.steps_left.checked_sub(steps).ok_or_else(|| refused(path, TOO_MANY_STEPS))?;
+        Ok(())
+    }
+
     /// Counts one step of a walk, to a directory `depth` below the root.
     fn step(&mut self, path: &[u8], depth: usize) -> Result<()> {
-        self.steps_left = self
-            .steps_left
-            .checked_sub(1)
-            .ok_or_else(|| limit(path, "steps along paths with links", STEPS))?;
+        self.steps_left = self.steps_left.checked_sub(1).ok_or_else(|| refused(path, TOO_MANY_STEPS))?;
         if depth > self.depth {
             return Err(too_deep(path, self.depth));
         }
@@ -390,7 +400,23 @@ pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Opens the root of a tree.
-pub(crate) fn open_root(path: &std::path::Path) -> rustix::io::Result<OwnedFd> {
-    openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+/// Opens the root of a tree that is to be written: an empty directory, from which nothing is inherited. The group of a
+/// set-group-ID directory would be by everything below, as the store's directory may have done already, and so would a
+/// default ACL.
+pub(crate) fn open_root(target: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let root =
+        openat(CWD, target, flags, Mode::empty()).entry("open", target.as_os_str().as_encoded_bytes())?;
+    let group = rustix::process::getegid();
+    if fstat(&root).entry("look at", b"/")?.st_gid != group.as_raw() {
+        fchown(&root, None, Some(group)).entry("set the group of", b"/")?;
+    }
+    for acl in ["system.posix_acl_default", "system.posix_acl_access"] {
+        match fremovexattr(&root, acl) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(errno).entry("clear the ACL of", b"/"),
+        }
+    }
+    fchmod(&root, Mode::RWXU).entry("set the mode of", b"/")?;
+    Ok(root)
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, PathBeneath, PathFd,
-    Ruleset, RulesetAttr as _, RulesetCreatedAttr as _,
+    Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus,
 };
 
 /// The first version that allows links between directories at all (Linux 5.19).
@@ -37,17 +37,16 @@ pub fn confine(directories: &[&Path]) -> io::Result<Confinement> {
     if !is_available() {
         return Ok(Confinement::Unavailable);
     }
-    restrict(directories)?;
-    Ok(Confinement::Landlock)
+    restrict(directories)
 }
 
-/// Whether the running kernel can confine a thread.
+/// Whether the running kernel can confine a thread. It is asked for its version, nothing is made.
 pub fn is_available() -> bool {
     let ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
-    ruleset.handle_access(AccessFs::from_all(NEEDED)).and_then(Ruleset::create).is_ok()
+    ruleset.handle_access(AccessFs::from_all(NEEDED)).is_ok()
 }
 
-fn restrict(directories: &[&Path]) -> io::Result<()> {
+fn restrict(directories: &[&Path]) -> io::Result<Confinement> {
     let rights: BitFlags<AccessFs> = AccessFs::from_all(NEWEST);
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -60,5 +59,9 @@ fn restrict(directories: &[&Path]) -> io::Result<()> {
         let rule = PathBeneath::new(directory, rights & !BitFlags::from(AccessFs::Execute));
         ruleset = ruleset.add_rule(rule).map_err(io::Error::other)?;
     }
-    ruleset.restrict_self().map(drop).map_err(io::Error::other)
+    let status = ruleset.restrict_self().map_err(io::Error::other)?;
+    Ok(match status.ruleset {
+        RulesetStatus::NotEnforced => Confinement::Unavailable,
+        _ => Confinement::Landlock,
+    })
 }

@@ -93,15 +93,30 @@ impl Markers {
         Ok(())
     }
 
+    /// Hides `path`, which is clean and free of links.
+    pub(crate) fn hide(&mut self, path: &[u8]) {
+        self.whiteouts.insert(path.to_vec());
+    }
+
     /// The same with all symbolic links of the tree resolved, so that paths of one directory are alike.
     fn resolved(self, applier: &mut Applier<'_>) -> Result<Self> {
         let mut resolved = Self::default();
         for path in self.opaque {
-            resolved.opaque.insert(applier.root.resolved(&path)?);
+            let place = applier.root.resolved(&path)?;
+            applier.remember(&path, place.len())?;
+            resolved.opaque.insert(place);
         }
+        // Most of them follow others of the same directory.
+        let mut last: Option<(Vec<u8>, Vec<u8>)> = None;
         for path in self.whiteouts {
             let (directory, name) = split(&path);
-            resolved.whiteouts.insert(match applier.root.resolved(directory)?.as_slice() {
+            let place = match &last {
+                Some((asked, place)) if asked == directory => place,
+                _ => &last.insert((directory.to_vec(), applier.root.resolved(directory)?)).1,
+            };
+            // A link may make a long path of a short one.
+            applier.remember(&path, place.len() + name.len())?;
+            resolved.whiteouts.insert(match place.as_slice() {
                 b"" => name.to_vec(),
                 directory => [directory, b"/", name].concat(),
             });
@@ -109,16 +124,18 @@ impl Markers {
         Ok(resolved)
     }
 
-    /// Whether a directory above `path` hides everything below it already.
-    fn covered(&self, path: &[u8]) -> bool {
-        let mut above = path;
-        while !above.is_empty() {
-            above = split(above).0;
-            if self.opaque.contains(above) || (!above.is_empty() && self.whiteouts.contains(above)) {
+    /// Whether `directory` or one above it hides everything below itself already.
+    fn hidden(&self, directory: &[u8]) -> bool {
+        let mut here = directory;
+        loop {
+            if self.opaque.contains(here) || (!here.is_empty() && self.whiteouts.contains(here)) {
                 return true;
             }
+            if here.is_empty() {
+                return false;
+            }
+            here = split(here).0;
         }
-        false
     }
 }
 
@@ -127,12 +144,16 @@ pub(crate) fn write(applier: &mut Applier<'_>, markers: Markers) -> Result<()> {
     let markers = markers.resolved(applier)?;
     for path in &markers.opaque {
         // A directory that is gone is not there to be opaque.
-        let gone = markers.whiteouts.contains(path) || markers.covered(path);
+        let gone = markers.whiteouts.contains(path) || !path.is_empty() && markers.hidden(split(path).0);
         if gone && applier.root.existing(path)?.is_none() {
             continue;
         }
+        applier.root.charge(path)?;
         set_opaque(applier, path)?;
     }
+    // Of the directory of the whiteout before: most follow others of the same one.
+    let mut last: Option<(Vec<u8>, bool)> = None;
+    let mut marked = Vec::new();
     for path in &markers.whiteouts {
         let (directory, name) = split(path);
         let existing = match applier.root.existing(directory)? {
@@ -143,13 +164,31 @@ pub(crate) fn write(applier: &mut Applier<'_>, markers: Markers) -> Result<()> {
                 Err(errno) => return Err(errno).entry("look at", path),
             },
         };
+        let hidden = match &last {
+            Some((same, hidden)) if same == directory => *hidden,
+            _ => {
+                applier.root.charge(directory)?;
+                last.insert((directory.to_vec(), markers.hidden(directory))).1
+            }
+        };
         match existing {
             // The lower directory is gone, the layer's own is there instead: they must not be merged.
-            Some(FileType::Directory) => set_opaque(applier, path)?,
+            // What it was says nothing of what it is.
+            Some(FileType::Directory) => {
+                set_opaque(applier, path)?;
+                applier.implied.remove(path);
+            }
             // The layer's own file hides the lower one anyway.
             Some(_) => {}
-            None if markers.covered(path) => {}
-            None => set_whiteout(applier, path)?,
+            None if hidden => {}
+            None => {
+                set_whiteout(applier, path)?;
+                // The root of a mount is always looked through.
+                if marked != directory {
+                    mark_origin(applier, directory)?;
+                    marked = directory.to_vec();
+                }
+            }
         }
     }
     Ok(())
@@ -158,25 +197,27 @@ pub(crate) fn write(applier: &mut Applier<'_>, markers: Markers) -> Result<()> {
 fn set_whiteout(applier: &mut Applier<'_>, path: &[u8]) -> Result<()> {
     let (directory, name) = split(path);
     let mut implied = Vec::new();
-    let origin = applier.options.overlay.origin();
     let parent = applier.root.created(directory, &mut implied)?;
     let parent = parent.directory.as_fd();
     mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0).entry("write a whiteout for", path)?;
-    // The root of a mount is always looked through.
-    if !directory.is_empty() {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = openat(parent, ".", flags, Mode::empty()).entry("open", directory)?;
-        match fsetxattr(&opened, origin, b"", XattrFlags::empty()) {
-            // Then whiteouts are listed, and still hide what they hide.
-            Ok(()) | Err(Errno::OPNOTSUPP) => {}
-            Err(errno) => return Err(errno).entry("mark as a place of whiteouts", directory),
-        }
-    }
     // Nobody sees it, but a layer gives the same tree each time.
     utimensat(parent, name, &EPOCH, AtFlags::SYMLINK_NOFOLLOW).entry("set the times of", path)?;
     applier.note_implied(implied)?;
     applier.result.usage.inodes += 1;
     Ok(())
+}
+
+/// Lets the kernel look for whiteouts in a directory when it lists it.
+fn mark_origin(applier: &mut Applier<'_>, path: &[u8]) -> Result<()> {
+    let attribute = applier.options.overlay.origin();
+    let Some(directory) = applier.root.existing(path)? else { return Ok(()) };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = openat(&directory.directory, ".", flags, Mode::empty()).entry("open", path)?;
+    match fsetxattr(&directory, attribute, b"", XattrFlags::empty()) {
+        // Then whiteouts are listed, and still hide what they hide.
+        Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+        Err(errno) => Err(errno).entry("mark as a place of whiteouts", path),
+    }
 }
 
 fn set_opaque(applier: &mut Applier<'_>, path: &[u8]) -> Result<()> {
@@ -219,9 +260,9 @@ mod tests {
         let mut markers = Markers::default();
         markers.add(b"a/.wh.b", &Marker::Whiteout(b"b".to_vec())).unwrap();
         markers.add(b"o/.wh..wh..opq", &Marker::Opaque).unwrap();
-        assert!(markers.covered(b"a/b/c/d"));
-        assert!(!markers.covered(b"a/b"));
-        assert!(markers.covered(b"o/x"));
-        assert!(!markers.covered(b"o"));
+        assert!(markers.hidden(b"a/b/c") && markers.hidden(b"a/b"));
+        assert!(!markers.hidden(b"a"));
+        assert!(markers.hidden(b"o"));
+        assert!(!markers.hidden(b""));
     }
 }

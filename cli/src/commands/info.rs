@@ -53,7 +53,7 @@ fn text(info: &Info) -> String {
 }
 
 fn sandbox(info: &Info) -> &'static str {
-    match info.sandbox {
+    match (info.sandbox_available, info.sandbox_wanted) {
         (_, false) => "off",
         (true, true) => "Landlock",
         (false, true) => "not available: the kernel has no Landlock",

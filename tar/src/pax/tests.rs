@@ -243,29 +243,29 @@ fn sparse_versions() {
     for list in [zero_zero, zero_one] {
         let got = records(list).unwrap().sparse;
         assert_eq!(got.map_in_data(), Ok(Some(false)));
-        assert_eq!((got.real_size(), &got.map[..]), (Some(10), &two[..]));
+        assert_eq!((got.real_size(), &got.map[..]), (Ok(Some(10)), &two[..]));
     }
     let one =
         records(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.realsize", b"7")]);
     let one = one.unwrap().sparse;
-    assert_eq!((one.map_in_data(), one.real_size()), (Ok(Some(true)), Some(7)));
+    assert_eq!((one.map_in_data(), one.real_size()), (Ok(Some(true)), Ok(Some(7))));
     assert_eq!(records(&[]).unwrap().sparse.map_in_data(), Ok(None));
     // Go and GNU tar take this for a plain file too.
     assert_eq!(records(&[("GNU.sparse.realsize", b"7")]).unwrap().sparse.map_in_data(), Ok(None));
     let empty: &[(&str, &[u8])] =
-        &[("GNU.sparse.major", b"0"), ("GNU.sparse.minor", b"1"), ("GNU.sparse.map", b"")];
+        &[("GNU.sparse.major", b"0"), ("GNU.sparse.minor", b"1"), ("GNU.sparse.numblocks", b"0")];
     assert_eq!(records(empty).unwrap().sparse.map_in_data(), Ok(Some(false)));
 
     for bad in [
         &[("GNU.sparse.major", &b"2"[..]), ("GNU.sparse.minor", b"0")][..],
         &[("GNU.sparse.major", b"1")],
         &[("GNU.sparse.numblocks", b"3"), ("GNU.sparse.map", b"0,1")],
-        &[("GNU.sparse.map", b"0,1,2")],
-        &[("GNU.sparse.map", b"0,1,")],
-        &[("GNU.sparse.map", b"0,-1")],
-        &[("GNU.sparse.offset", b"0")],
-        &[("GNU.sparse.numbytes", b"0")],
-        &[("GNU.sparse.offset", b"0"), ("GNU.sparse.offset", b"1")],
+        &[("GNU.sparse.numblocks", b"1"), ("GNU.sparse.map", b"0,1,2")],
+        &[("GNU.sparse.numblocks", b"1"), ("GNU.sparse.map", b"0,1,")],
+        &[("GNU.sparse.numblocks", b"1"), ("GNU.sparse.map", b"0,-1")],
+        &[("GNU.sparse.numblocks", b"1"), ("GNU.sparse.offset", b"0")],
+        &[("GNU.sparse.numblocks", b"1"), ("GNU.sparse.numbytes", b"0")],
+        &[("GNU.sparse.numblocks", b"1"), ("GNU.sparse.offset", b"0"), ("GNU.sparse.offset", b"1")],
     ] {
         assert!(records(bad).and_then(|r| r.sparse.map_in_data()).is_err(), "{bad:?}");
     }
@@ -275,4 +275,32 @@ fn sparse_versions() {
         parse(&rec("GNU.sparse.map", b"0,5,9,1"), &mut Records::default(), &limits, Scope::Local),
         limit
     );
+}
+
+/// GNU tar counts from `numblocks` on, Go needs it, and of two maps each takes another one.
+#[test]
+fn sparse_records_that_readers_differ_on() {
+    let blocks = ("GNU.sparse.numblocks", &b"1"[..]);
+    let map = ("GNU.sparse.map", &b"0,5"[..]);
+    let pair = [("GNU.sparse.offset", &b"0"[..]), ("GNU.sparse.numbytes", b"5")];
+    let one_zero = [("GNU.sparse.major", &b"1"[..]), ("GNU.sparse.minor", b"0")];
+    let check = |list: &[_]| records(list).and_then(|r| r.sparse.map_in_data().and(r.sparse.real_size()));
+    assert_eq!(check(&[blocks, map]), Ok(None));
+    for bad in [
+        &[map][..],
+        &pair,
+        &[map, blocks],
+        &[blocks, map, blocks],
+        &[blocks, pair[0], blocks, pair[1]],
+        &[blocks, map, map],
+        &[("GNU.sparse.numblocks", b"2"), map, pair[0], pair[1]],
+        &[("GNU.sparse.numblocks", b"2"), pair[0], pair[1], map],
+        &[blocks, map, one_zero[0], one_zero[1]],
+        &[one_zero[0], one_zero[1], blocks, pair[0], pair[1]],
+        &[("GNU.sparse.major", b"01"), one_zero[1]],
+        &[one_zero[0], ("GNU.sparse.minor", b"00")],
+        &[blocks, map, ("GNU.sparse.size", b"5"), ("GNU.sparse.realsize", b"6")],
+    ] {
+        assert!(check(bad).is_err(), "{bad:?}");
+    }
 }

@@ -141,6 +141,7 @@ fn what_cannot_be_written() {
     let edits: &[Edit] = &[
         |e| e.path = vec![],
         |e| e.path = b"a\0".into(),
+        |e| e.path = b"a/".into(),
         |e| e.path = [&[b'd'; 120][..], b"\0/n"].concat(),
         |e| e.link = b"\0".into(),
         |e| e.uname = b"a\0b".into(),
@@ -229,6 +230,7 @@ prop_compose! {
         xattrs in proptest::collection::btree_map(
             vec(1..=255u8, 1..30), vec(any::<u8>(), 0..200), 0..4),
     ) -> (Entry, Vec<u8>) {
+        let path = [&path[..], if path.ends_with(b"/") { b"f" } else { b"" }].concat();
         let mut entry = Entry::regular(&path, 0);
         let data = match content {
             Content::Plain(data) => {

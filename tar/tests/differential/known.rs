@@ -15,8 +15,29 @@ const REFUSED: List = &[
     ("not an octal or base-256 number", "they take a sign, or 0 for what is no number; Go refuses it"),
     ("not 0, although the type has no data", "Go does not skip the data that the size announces"),
     ("on what is not a regular file", "sparse records have no meaning there, and Go refuses some"),
-    ("GNU.sparse", "an incomplete or unknown map: the size would be a guess"),
-    ("`sparse map`", "a map that does not fit the file: the content would be a guess"),
+    (
+        "a file with data whose name ends in a slash",
+        "GNU tar unpacks it as a directory and the data as headers",
+    ),
+    ("unknown version of sparse files", "Go reads a plain file, GNU tar a sparse one"),
+    ("no GNU.sparse.numbytes", "half a segment: the content would be a guess; Go refuses it"),
+    ("no GNU.sparse.offset before", "half a segment: the content would be a guess; Go refuses it"),
+    ("another number of segments follows", "GNU tar takes fewer than announced; Go refuses it"),
+    ("not once before the map", "GNU tar begins the map anew there, Python does not look at it"),
+    ("a second map", "Go and GNU tar take different ones"),
+    ("which has it in the data", "Go and GNU tar take different maps"),
+    ("another one than GNU.sparse.realsize", "Python takes the other one"),
+    ("another name and no map", "Go takes the name for one of a plain file's comments"),
+    ("with a map in the header", "Go does not look at the records of such an entry, GNU tar at some"),
+    ("another size and no map", "Go takes the size for one of a plain file's comments"),
+    ("with a header of another format", "GNU tar skips other bytes than Go"),
+    ("ends before the file does", "GNU tar cuts the file off where its map ends; Go and Python do not"),
+    ("segments overlap or are not sorted", "what is where would be a guess; Go refuses it"),
+    ("a segment ends past the end of the file", "the size would be a guess; Go refuses it"),
+    ("segments add up to another length", "the content would be a guess; Go refuses it"),
+    ("not a list of decimal lines", "they take what is no number; Go refuses it"),
+    ("goes past the end of the data", "they take the next entry for a part of the map"),
+    ("not a number that fits", "they take 0, or half a number; Go refuses it"),
     ("a sparse file in another format than GNU", "Go refuses it: only GNU headers have a map"),
     ("in a global header", "sizes and maps that would frame every later entry"),
     ("negative", "an owner, size or mode that no file can have"),
@@ -41,11 +62,13 @@ const GNU_COMPLAINS: List = &[
         "Malformed extended header: invalid",
         "an empty value means the header's own field, as in Go and libarchive",
     ),
-    ("numeric mode_t", "GNU tar has other limits for the field"),
-    ("out of", "Go and this crate leave large numbers to the caller"),
-    // Fields that mean nothing for the entry's type, or in the headers of extensions, are not read.
-    ("where numeric", "the field has no meaning there"),
-    ("obsolescent base-64", "the field has no meaning there"),
+    ("is out of range 0..4294967295", "Go and this crate leave large numbers to the caller"),
+    ("out of uid_t range", "Go and this crate leave large numbers to the caller"),
+    ("out of gid_t range", "Go and this crate leave large numbers to the caller"),
+    ("where numeric uintmax_t", "the place of a continued file on its tape, which only GNU tar reads"),
+    // A first byte that is not 0x80 or 0xff.
+    ("Archive contains '\\2", "base-256 with more bits in its first byte, which Go reads"),
+    ("Archive contains '\\3", "base-256 with more bits in its first byte, which Go reads"),
 ];
 
 fn find(list: List, message: &str) -> Option<&'static str> {
@@ -100,6 +123,11 @@ pub(crate) fn unlike_python(archive: &[u8], fields: &[&str]) -> Option<&'static 
     let only = |allowed: &[&str]| fields.iter().all(|field| allowed.contains(field));
     if facts.device_records && only(&["device"]) {
         return Some("Python does not know device numbers in records");
+    }
+    if facts.empty_link && only(&["link"]) {
+        return Some(
+            "an empty record means the header's own field, as in Go and libarchive; Python takes the link as empty",
+        );
     }
     if facts.libarchive && only(&["xattrs"]) {
         return Some("Python does not know libarchive's form of attributes");

@@ -1,8 +1,8 @@
 //! What a test needs from the machine it runs on.
 //!
 //! A test that cannot run fails and says why. `LAYERSTORE_TEST_SKIP` names what a person asked to leave
-//! out: `privileged` (tests that need root), `peers` (tests that need the real images of
-//! `scripts/setup-tests`), or both with a comma between. `LAYERSTORE_LONG=1` asks for tests that take
+//! out, with commas between: `privileged` (tests that need root), `peers` (tests that need the real images of
+//! `scripts/setup-tests`), `sandbox` (tests that need Landlock). `LAYERSTORE_LONG=1` asks for tests that take
 //! minutes. A test that is left out says so on stderr.
 
 use std::io::Write;
@@ -18,6 +18,12 @@ pub fn workspace() -> PathBuf {
 pub fn root() -> bool {
     let is_root = rustix::process::geteuid().is_root();
     check("privileged", is_root, "this test needs root: it creates owners, devices and mounts")
+}
+
+/// Whether to run a test that needs a kernel with Landlock, which the caller has looked for.
+#[track_caller]
+pub fn landlock(is_there: bool) -> bool {
+    check("sandbox", is_there, "this test needs Landlock: Linux 5.19, not switched off")
 }
 
 /// The folder of real images, or nothing when tests with them are left out.

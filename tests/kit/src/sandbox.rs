@@ -234,6 +234,22 @@ impl Drop for Sandbox {
     }
 }
 
+/// The same command in so many Landlock domains that the kernel makes no more. Where it has no Landlock, the command.
+pub fn in_sixteen_sandboxes(command: &Command) -> Command {
+    // landlock_create_ruleset, landlock_restrict_self and prctl(PR_SET_NO_NEW_PRIVS), for which the shell has no words.
+    const SCRIPT: &str = "import ctypes, os, struct, sys\n\
+        libc = ctypes.CDLL(None)\n\
+        libc.prctl(38, 1, 0, 0, 0)\n\
+        for _ in range(16):\n    \
+            attributes = struct.pack('Q', 1 << 12)\n    \
+            ruleset = libc.syscall(444, attributes, len(attributes), 0)\n    \
+            libc.syscall(446, ruleset, 0)\n\
+        os.execv(sys.argv[1], sys.argv[1:])\n";
+    let mut python = Command::new("python3");
+    python.args(["-c", SCRIPT]).arg(command.get_program()).args(command.get_args());
+    python
+}
+
 /// Takes off every mount below `path`, the latest first.
 pub(crate) fn unmount_below(path: &Path) {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();

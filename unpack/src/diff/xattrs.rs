@@ -18,7 +18,7 @@ const MAX: usize = 65536;
 
 /// Made by the security modules of this machine for its own use: a label of its policy, and a keyed hash that
 /// covers the inode number.
-const LOCAL: [&[u8]; 2] = [b"security.selinux", b"security.evm"];
+pub(crate) const LOCAL: [&[u8]; 2] = [b"security.selinux", b"security.evm"];
 
 /// What a directory hides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -151,7 +151,11 @@ fn privileged_devices_are_made_and_never_opened() {
     let tree = apply(&[device(), file("dev", "data"), fifo("p"), file("p", "data")]);
     assert_eq!((tree.snapshot().at("dev").size, tree.snapshot().at("p").size), (4, 4));
     assert!(refusal(&[fifo("p"), file("p/x", "")]).contains("not a directory"));
-    assert!(refusal(&[Entry::char_device(b"wh", 0, 0).into()]).contains("whiteout"));
+    // No overlay can show this one: it hides what is below.
+    let tree = apply(&[file("d/gone", ""), Entry::char_device(b"d/gone", 0, 0).into()]);
+    assert_eq!((tree.shape(), tree.unpacked.lost.devices), (vec!["d/".into(), "d/gone -".into()], 1));
+    let tree = apply(&[Entry::char_device(b"f", 0, 0).into(), file("f", "data")]);
+    assert_eq!(tree.shape(), ["f"]);
     // Cut to 32 bits, these would be whiteouts as well.
     for (major, minor) in [(4096, 0), (0, 1 << 20), (u32::MAX, u32::MAX)] {
         assert!(refusal(&[Entry::char_device(b"wh", major, minor).into()]).contains("larger"));

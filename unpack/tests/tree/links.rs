@@ -72,19 +72,20 @@ fn lower_links(tree: &Tree) -> Vec<String> {
 #[test]
 fn a_hard_link_to_what_the_layer_lacks_is_left_to_the_layers_below() {
     for (items, links, shape) in [
-        (vec![hard_link("a", "missing")], &["a -> missing"][..], &[][..]),
-        (vec![hard_link("x/a", "missing/f")], &["x/a -> missing/f"], &["x/"]),
-        (vec![dir("d"), hard_link("a", "d/missing")], &["a -> d/missing"], &["d/"]),
+        // Whatever layers below have there, the link replaces.
+        (vec![hard_link("a", "missing")], &["a -> missing"][..], &["a -"][..]),
+        (vec![hard_link("x/a", "missing/f")], &["x/a -> missing/f"], &["x/", "x/a -"]),
+        (vec![dir("d"), hard_link("a", "d/missing")], &["a -> d/missing"], &["a -", "d/"]),
         // Through links of the layer, which do not lead out of it.
-        (vec![symlink("l", "/canary"), hard_link("a", "l/file")], &["a -> canary/file"], &["l"]),
-        (vec![symlink("l", "../../canary"), hard_link("a", "l/f")], &["a -> canary/f"], &["l"]),
-        (vec![dir("d"), symlink("l", "d"), hard_link("l/a", "f")], &["d/a -> f"], &["d/", "l"]),
+        (vec![symlink("l", "/canary"), hard_link("a", "l/file")], &["a -> canary/file"], &["a -", "l"]),
+        (vec![symlink("l", "../../canary"), hard_link("a", "l/f")], &["a -> canary/f"], &["a -", "l"]),
+        (vec![dir("d"), symlink("l", "d"), hard_link("l/a", "f")], &["d/a -> f"], &["d/", "d/a -", "l"]),
         // A link to such a link is one itself, in either order.
-        (vec![hard_link("b", "f"), hard_link("a", "b")], &["a -> f", "b -> f"], &[]),
-        (vec![hard_link("a", "b"), hard_link("b", "f")], &["a -> f", "b -> f"], &[]),
+        (vec![hard_link("b", "f"), hard_link("a", "b")], &["a -> f", "b -> f"], &["a -", "b -"]),
+        (vec![hard_link("a", "b"), hard_link("b", "f")], &["a -> f", "b -> f"], &["a -", "b -"]),
         // What it replaces goes, and what replaces it counts.
-        (vec![file("a", "x"), hard_link("a", "f")], &["a -> f"], &[]),
-        (vec![dir("a"), file("a/f", ""), hard_link("a", "f")], &["a -> f"], &[]),
+        (vec![file("a", "x"), hard_link("a", "f")], &["a -> f"], &["a -"]),
+        (vec![dir("a"), file("a/f", ""), hard_link("a", "f")], &["a -> f"], &["a -"]),
         (vec![hard_link("a", "f"), file("a", "x")], &[], &["a"]),
         (vec![hard_link("d/a", "f"), file("d", "x")], &[], &["d"]),
         (vec![hard_link("a", "f"), dir("a"), file("a/g", "x")], &[], &["a/", "a/g"]),
@@ -92,7 +93,8 @@ fn a_hard_link_to_what_the_layer_lacks_is_left_to_the_layers_below() {
         (vec![hard_link("a", "f"), file("f", "x")], &[], &["a", "f"]),
         (vec![hard_link("b", "a"), hard_link("a", "f"), file("f", "x")], &[], &["a", "b", "f"]),
         // Whiteouts hide what is below, not what the layer says.
-        (vec![file(".wh.f", ""), hard_link("a", "f")], &["a -> f"], &["f -"]),
+        (vec![file(".wh.f", ""), hard_link("a", "f")], &["a -> f"], &["a -", "f -"]),
+        (vec![file("d/.wh..wh..opq", ""), hard_link("d/a", "f")], &["d/a -> f"], &["d/ opaque"]),
     ] {
         let tree = apply(&items);
         assert_eq!(lower_links(&tree), links, "{items:?}");

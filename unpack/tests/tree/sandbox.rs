@@ -6,18 +6,22 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
+use layerstore_testkit::require;
 use layerstore_unpack::{Confinement, confine};
 
 use super::*;
 
-/// Runs `work` on a thread that is confined to `directory`; nothing where the kernel cannot do it.
+/// Runs `work` on a thread that is confined to `directory`; nothing where such tests are left out.
 fn confined<T: Send>(directory: &Path, work: impl FnOnce() -> T + Send) -> Option<T> {
+    if !require::landlock(layerstore_unpack::sandbox_is_available()) {
+        return None;
+    }
     std::thread::scope(|scope| {
-        let thread = scope.spawn(|| match confine(&[directory]).unwrap() {
-            Confinement::Landlock => Some(work()),
-            Confinement::Unavailable => None,
+        let thread = scope.spawn(|| {
+            assert_eq!(confine(&[directory]).unwrap(), Confinement::Landlock);
+            work()
         });
-        thread.join().unwrap()
+        Some(thread.join().unwrap())
     })
 }
 

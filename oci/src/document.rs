@@ -249,11 +249,12 @@ impl Document {
             };
             return Err(DocumentError::MediaType { declared: media_type.to_owned(), found });
         }
-        // An empty list is `null` where Go wrote it.
+        // An empty list is `null` where Go wrote it. Then the media types alone say what it is, and must agree.
         let null_index = !has_index
             && !has_manifest
             && raw.schema_version.is_some()
-            && declared.into_iter().any(media_type::is_index);
+            && declared.into_iter().any(media_type::is_index)
+            && !declared.into_iter().any(media_type::is_manifest);
         raw.into_document(null_index)
     }
 

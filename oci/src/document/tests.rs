@@ -52,6 +52,14 @@ fn an_empty_index_may_be_null() {
         assert_eq!(document.children().count(), 0);
     }
     assert!(Document::parse(b"{}", Some(media_type::OCI_INDEX)).is_err());
+    // With the one form inside and the other outside it is neither.
+    for (inside, outside) in
+        [(media_type::OCI_MANIFEST, media_type::OCI_INDEX), (media_type::OCI_INDEX, media_type::OCI_MANIFEST)]
+    {
+        let json = format!(r#"{{"schemaVersion":2,"mediaType":"{inside}","manifests":null}}"#);
+        let result = Document::parse(json.as_bytes(), Some(outside));
+        assert!(matches!(result, Err(DocumentError::NotADocument { .. })), "{inside}: {result:?}");
+    }
 }
 
 #[test]

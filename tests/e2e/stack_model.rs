@@ -62,6 +62,8 @@ fn apply(lower: &Tree, items: &[Item]) -> Option<Tree> {
             }
             Item::Dir(path, _) | Item::File(path, _) | Item::Link(path, _) => path,
         };
+        // What a link leads to is looked up before its directories are made.
+        let linked = if let Item::Link(_, target) = item { own.get(target).cloned() } else { None };
         imply(&mut own, &mut implied, parents(path))?;
         if let (Item::Link(_, target), Some(old)) = (item, own.get(path))
             && target == path
@@ -75,11 +77,11 @@ fn apply(lower: &Tree, items: &[Item]) -> Option<Tree> {
         let node = match item {
             Item::Dir(_, mode) => Some(Node::Dir(*mode)),
             Item::File(_, text) => Some(Node::File(text.clone())),
-            Item::Link(_, target) => match own.get(target) {
+            Item::Link(_, target) => match linked {
                 Some(Node::Dir(_)) => return None,
                 // It would replace what it leads to.
                 Some(_) if target.starts_with(&format!("{path}/")) => return None,
-                Some(file) => Some(file.clone()),
+                Some(file) => Some(file),
                 None => {
                     links.insert(path.clone(), target.clone());
                     None

@@ -29,6 +29,9 @@ pub struct Model {
     nodes: Vec<Node>,
     /// Hard links to what is not there, both ends without symbolic links.
     links: BTreeMap<Names, Names>,
+    /// Paths of what whiteouts hide, and of opaque directories, as the layer says them.
+    whiteouts: BTreeSet<(Names, Vec<u8>)>,
+    opaque: BTreeSet<Names>,
     /// Whether owners and devices can be as the layer says.
     privileged: bool,
 }
@@ -38,8 +41,7 @@ type Names = Vec<Vec<u8>>;
 impl Model {
     /// The tree that `items` become.
     pub fn new(items: &[Item], privileged: bool) -> Self {
-        let mut model = Self { nodes: vec![directory()], links: BTreeMap::new(), privileged };
-        let (mut whiteouts, mut opaque) = (BTreeSet::new(), BTreeSet::new());
+        let mut model = Self { privileged, nodes: vec![directory()], ..Self::empty() };
         for item in items {
             let mut names = names(&item.entry.path);
             if item.entry.kind == EntryKind::Other(b'V') {
@@ -54,15 +56,20 @@ impl Model {
                 continue;
             }
             match name.strip_prefix(b".wh.") {
-                Some(b".wh..opq") => drop(opaque.insert(names)),
+                Some(b".wh..opq") => drop(model.opaque.insert(names)),
                 Some(rest) if rest.starts_with(b".wh.") => {}
-                Some(hidden) => drop(whiteouts.insert((names, hidden.to_vec()))),
+                Some(hidden) => drop(model.whiteouts.insert((names, hidden.to_vec()))),
                 None => model.add(&names, name, item),
             }
         }
         model.settle_links();
-        model.hide(&whiteouts, &opaque);
+        model.hide();
         model
+    }
+
+    fn empty() -> Self {
+        let (links, whiteouts, opaque) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        Self { nodes: Vec::new(), links, whiteouts, opaque, privileged: true }
     }
 
     fn add(&mut self, names: &[Vec<u8>], name: Vec<u8>, item: &Item) {
@@ -82,6 +89,12 @@ impl Model {
             return;
         }
         self.links.retain(|link, _| !link.starts_with(&place));
+        if entry.kind == EntryKind::CharDevice && entry.device == (0, 0) {
+            // A whiteout that is not called one.
+            self.nodes[parent].children.remove(&name);
+            self.whiteouts.insert(split(&place));
+            return;
+        }
         let device = matches!(entry.kind, EntryKind::CharDevice | EntryKind::BlockDevice);
         if device && !self.privileged {
             self.nodes[parent].children.remove(&name);
@@ -117,7 +130,8 @@ impl Model {
         self.nodes[parent].children.get(name).copied()
     }
 
-    /// Makes the links whose target came after them; those that are left lead to a layer below.
+    /// Makes the links whose target came after them; those that are left lead to a layer below, and replace what is
+    /// there.
     fn settle_links(&mut self) {
         let links = self.links.clone();
         for (link, mut target) in links.clone() {
@@ -125,6 +139,7 @@ impl Model {
                 target.clone_from(next);
             }
             let Some(source) = self.find(&target) else {
+                self.whiteouts.insert(split(&link));
                 self.links.insert(link, target);
                 continue;
             };
@@ -136,7 +151,8 @@ impl Model {
     }
 
     /// Whiteouts come last, wherever they stand in the layer.
-    fn hide(&mut self, whiteouts: &BTreeSet<(Names, Vec<u8>)>, opaque: &BTreeSet<Names>) {
+    fn hide(&mut self) {
+        let (opaque, whiteouts) = (self.opaque.clone(), self.whiteouts.clone());
         let opaque: BTreeSet<Names> = opaque.iter().map(|names| self.walk(names, false).1).collect();
         let whiteouts: BTreeSet<Names> = whiteouts
             .iter()
@@ -158,7 +174,11 @@ impl Model {
             let parent = self.walk(above, false).0;
             let existing = parent.and_then(|parent| self.nodes[parent].children.get(name).copied());
             match existing {
-                Some(node) if self.nodes[node].record.kind == FileType::Directory => self.mark(names),
+                Some(node) if self.nodes[node].record.kind == FileType::Directory => {
+                    self.mark(names);
+                    // What was below says nothing of it.
+                    self.nodes[node].implied = false;
+                }
                 Some(_) => {}
                 None if covered(names) => {}
                 None => {
@@ -302,9 +322,13 @@ impl Model {
 
 fn directory() -> Node {
     let entry = Entry::directory(b"./");
-    let model = Model { nodes: Vec::new(), links: BTreeMap::new(), privileged: true };
-    let record = model.record(&Item { entry, data: Vec::new() });
+    let record = Model::empty().record(&Item { entry, data: Vec::new() });
     Node { record, implied: true, children: BTreeMap::new() }
+}
+
+fn split(names: &[Vec<u8>]) -> (Names, Vec<u8>) {
+    let (name, above) = names.split_last().expect("it is not the root");
+    (above.to_vec(), name.clone())
 }
 
 fn names(path: &[u8]) -> Names {

@@ -124,7 +124,7 @@ fn pax_sparse() -> Vec<u8> {
     LayerBuilder::new(Compression::None)
         .entry(
             layer::Entry::file("zero", [1; 512])
-                .pax("GNU.sparse.size", "2000")
+                .pax("GNU.sparse.size", "1024")
                 .pax("GNU.sparse.numblocks", "1")
                 .pax("GNU.sparse.offset", "512")
                 .pax("GNU.sparse.numbytes", "512"),
@@ -134,7 +134,8 @@ fn pax_sparse() -> Vec<u8> {
                 .pax("GNU.sparse.major", "0")
                 .pax("GNU.sparse.minor", "1")
                 .pax("GNU.sparse.name", "renamed")
-                .pax("GNU.sparse.size", "2000")
+                .pax("GNU.sparse.size", "1025")
+                .pax("GNU.sparse.numblocks", "2")
                 .pax("GNU.sparse.map", "0,512,1024,1"),
         )
         .finish()

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use layerstore_testkit::cases::{self, Look};
 use layerstore_testkit::image::Layout;
-use layerstore_testkit::sandbox::{Run, Sandbox};
+use layerstore_testkit::sandbox::{Run, Sandbox, until_free};
 use layerstore_testkit::tree::Snapshot;
 use layerstore_testkit::user_namespace::UserNamespace;
 
@@ -58,7 +58,7 @@ impl Way {
         let paths = snapshot.entries.keys().filter(|path| !path.is_empty());
         let mounted: BTreeSet<_> = paths.map(|path| str::from_utf8(path).unwrap()).collect();
         assert_eq!(listed, mounted, "{name}: `ls` (left) and the mount (right)");
-        self.run(&["umount", at.to_str().unwrap()]).success();
+        until_free(|| self.run(&["umount", at.to_str().unwrap()])).success();
         (lines, snapshot)
     }
 

@@ -420,8 +420,8 @@ pub(crate) struct Gc {
 
 /// Show or change what the store accepts of a layer, and how it unpacks
 ///
-/// Without arguments prints all settings. A value `default` takes a setting back. They hold for everything that
-/// is unpacked from then on; `load --limit` changes them for one load.
+/// Without arguments prints all settings. A value `default` takes a setting back. They hold for layers that are
+/// unpacked from then on, not for those that are already; `load --limit` changes them for one load.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:

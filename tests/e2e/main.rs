@@ -15,6 +15,7 @@ mod policy;
 mod power_cut;
 mod real_images;
 mod recovery;
+mod stack_model;
 mod stacks;
 mod verbs;
 

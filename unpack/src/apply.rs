@@ -242,7 +242,7 @@ impl<'a> Applier<'a> {
     fn hidden_device(&mut self, path: &[u8]) -> Result<()> {
         let place = self.make_room(path)?;
         self.remember(path, place.len())?;
-        self.markers.hide(&place);
+        self.links.hide(place);
         self.result.lost.devices += 1;
         Ok(())
     }

@@ -25,11 +25,16 @@ pub struct LowerLink {
     pub target: Vec<u8>,
 }
 
-/// Links whose target was not there when they came: path and target.
+/// Links whose target was not there when they came: path and target. A target that is empty stands for nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Links(BTreeMap<Vec<u8>, Vec<u8>>);
 
 impl Links {
+    /// What is at `path` cannot be shown: it is a link to nothing.
+    pub(crate) fn hide(&mut self, path: Vec<u8>) {
+        self.0.insert(path, Vec::new());
+    }
+
     /// Something else is at `path` now.
     pub(crate) fn forget(&mut self, path: &[u8]) {
         self.0.remove(path);
@@ -89,6 +94,9 @@ impl Applier<'_> {
             return Err(refused(&entry.path, "it is a hard link to the root"));
         }
         match self.target(&entry.path, &target)? {
+            Some(_) if target.strip_prefix(path).is_some_and(|rest| rest.starts_with(b"/")) => {
+                Err(refused(&entry.path, "it is a hard link to something in the directory that it replaces"))
+            }
             Some(found) => self.link(path, &target, &found),
             None => self.defer(path, &target),
         }
@@ -148,7 +156,12 @@ impl Applier<'_> {
             if let Some(place) = self.root.existing(directory)?
                 && statat(&place.directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
             {
-                return Err(refused(path, "it is a hard link, and the layer has something below it"));
+                return Err(refused(path, "the layer has something below it, and it is no directory"));
+            }
+            if target.is_empty() {
+                self.remember(path, path.len())?;
+                self.markers.hide(path);
+                continue;
             }
             if let Some(found) = self.target(path, target)? {
                 self.link(path, target, &found)?;

@@ -60,13 +60,12 @@ const REFUSED: List = &[
     ("LIBARCHIVE.xattr", "GNU tar does not know the record"),
     // What is not for a layer to have.
     ("`..`", "GNU tar leaves the entry out or unpacks it elsewhere"),
-    ("overlayfs's whiteout", "a device 0/0 would hide a file of the layer below"),
     ("the root of a layer must be a directory", "GNU tar does nothing with such an entry"),
     ("a part of its path is not a directory", "a file whose name ends in a slash is none for GNU tar"),
     ("is a symbolic link to nothing", "no file system has it"),
     ("its type is not known", "GNU tar unpacks it as a file, or nothing"),
     ("owner or group ID is too large", "-1 does not change an owner"),
-    ("which the layer does not contain", "hard links to nothing, or to the file itself"),
+    ("something below it, and it is no directory", "below a device 0/0, which is not made"),
     ("is a hard link to", "a hard link to a directory or to the root"),
     ("whiteout", "names that begin with `.wh.`"),
 ];

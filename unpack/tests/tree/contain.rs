@@ -154,7 +154,11 @@ fn privileged_devices_are_made_and_never_opened() {
     // No overlay can show this one: it hides what is below.
     let tree = apply(&[file("d/gone", ""), Entry::char_device(b"d/gone", 0, 0).into()]);
     assert_eq!((tree.shape(), tree.unpacked.lost.devices), (vec!["d/".into(), "d/gone -".into()], 1));
-    let tree = apply(&[Entry::char_device(b"f", 0, 0).into(), file("f", "data")]);
+    let hidden = || Item::from(Entry::char_device(b"f", 0, 0));
+    let tree = apply(&[hidden(), hard_link("l", "f"), hard_link("m", "l")]);
+    assert_eq!(tree.shape(), ["f -", "l -", "m -"]);
+    assert!(refusal(&[hidden(), file("f/below", "")]).contains("no directory"));
+    let tree = apply(&[hidden(), file("f", "data")]);
     assert_eq!(tree.shape(), ["f"]);
     // Cut to 32 bits, these would be whiteouts as well.
     for (major, minor) in [(4096, 0), (0, 1 << 20), (u32::MAX, u32::MAX)] {

@@ -37,7 +37,11 @@ fuzz_target!(|input: &[u8]| {
 fn decode(stream: &[u8]) {
     let whole = read(BufReader::new(stream));
     let slowly = read(BufReader::with_capacity(3, stream));
-    assert_eq!(whole.as_ref().ok(), slowly.as_ref().ok());
+    // Damage just behind what is read at most is noticed or not.
+    let cut = |content: &io::Result<Vec<u8>>| content.as_ref().is_ok_and(|c| c.len() as u64 > LIMIT);
+    if !cut(&whole) && !cut(&slowly) {
+        assert_eq!(whole.as_ref().ok(), slowly.as_ref().ok());
+    }
     let limits = Limits { output_bytes: LIMIT, ..Limits::default() };
     for size in [Some(1), None] {
         match (&whole, digest(stream, size, &limits)) {

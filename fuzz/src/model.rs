@@ -27,7 +27,7 @@ struct Node {
 pub struct Model {
     /// The first is the root. What is replaced stays, but is not reached any more.
     nodes: Vec<Node>,
-    /// Hard links to what is not there, both ends without symbolic links.
+    /// Hard links to what is not there, both ends without symbolic links. An empty target stands for nothing.
     links: BTreeMap<Names, Names>,
     /// Paths of what whiteouts hide, and of opaque directories, as the layer says them.
     whiteouts: BTreeSet<(Names, Vec<u8>)>,
@@ -90,9 +90,9 @@ impl Model {
         }
         self.links.retain(|link, _| !link.starts_with(&place));
         if entry.kind == EntryKind::CharDevice && entry.device == (0, 0) {
-            // A whiteout that is not called one.
+            // A whiteout that is not called one: a link to nothing, until something else takes its place.
             self.nodes[parent].children.remove(&name);
-            self.whiteouts.insert(split(&place));
+            self.links.insert(place, Vec::new());
             return;
         }
         let device = matches!(entry.kind, EntryKind::CharDevice | EntryKind::BlockDevice);
@@ -137,6 +137,11 @@ impl Model {
         for (link, mut target) in links.clone() {
             while let Some(next) = links.get(&target) {
                 target.clone_from(next);
+            }
+            if target.is_empty() {
+                self.whiteouts.insert(split(&link));
+                self.links.remove(&link);
+                continue;
             }
             let Some(source) = self.find(&target) else {
                 self.whiteouts.insert(split(&link));

@@ -213,3 +213,11 @@ fn a_directory_keeps_its_attributes_when_the_link_to_it_goes() {
     assert_eq!(tree.implied(), ["", "real/implied"]);
     assert!(snapshot.has("l/other"));
 }
+
+#[test]
+fn a_link_may_lead_back_to_what_is_made_on_the_way() {
+    let tree = apply(&[symlink("l", "m/.."), file("l/m", "data")]);
+    assert_eq!(tree.shape(), ["l", "m"]);
+    assert_eq!(tree.implied(), [""]);
+    assert_eq!(tree.usage(), Usage { bytes: 4, allocated: 2 * 4096, inodes: 3 });
+}

@@ -184,7 +184,7 @@ pub(crate) fn write(applier: &mut Applier<'_>, markers: Markers) -> Result<()> {
             None => {
                 set_whiteout(applier, path)?;
                 // The root of a mount is always looked through.
-                if marked != directory {
+                if !directory.is_empty() && marked != directory {
                     mark_origin(applier, directory)?;
                     marked = directory.to_vec();
                 }

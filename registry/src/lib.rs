@@ -1,0 +1,14 @@
+//! A client of OCI and Docker registries (OCI distribution spec 1.1, Docker Registry HTTP API V2).
+//!
+//! It knows nothing of a store: content comes out as [`std::io::Read`] and goes in the same way. All calls block; the
+//! asynchronous half of `reqwest` stays behind its blocking interface.
+//!
+//! Of the clients that exist as crates, `oci-client` cannot continue a download at an offset and check what the
+//! server answered, knows no mirrors and no headers or certificates of a host, and keeps no upload for a second
+//! attempt; `docker_credential` reads Docker's file only, and writes nothing. So the protocol is here, on `reqwest`.
+
+mod host;
+mod secret;
+
+pub use host::{Capabilities, Host, Tls};
+pub use secret::Secret;

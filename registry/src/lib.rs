@@ -8,7 +8,13 @@
 //! attempt; `docker_credential` reads Docker's file only, and writes nothing. So the protocol is here, on `reqwest`.
 
 mod host;
+mod hosts;
+mod limited;
+mod network;
 mod secret;
+mod transport;
 
 pub use host::{Capabilities, Host, Tls};
+pub use hosts::{HostOptions, HostsError};
 pub use secret::Secret;
+pub use transport::{Proxies, Timeouts, TransportError};

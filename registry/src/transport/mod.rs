@@ -180,9 +180,10 @@ pub(crate) fn is_other_scheme(error: &reqwest::Error) -> bool {
 }
 
 fn speaks_no_tls(cause: &(dyn std::error::Error + 'static)) -> bool {
-    let io = cause.downcast_ref::<io::Error>();
-    // An `io::Error` hides what it wraps from `source`.
-    let tls = io.and_then(|io| io.get_ref()?.downcast_ref::<rustls::Error>()).or(cause.downcast_ref());
-    matches!(tls, Some(rustls::Error::InvalidMessage(_)))
-        || io.is_some_and(|io| io.kind() == io::ErrorKind::UnexpectedEof)
+    if let Some(error) = cause.downcast_ref::<io::Error>() {
+        // An `io::Error` hides what it wraps from `source`, and may wrap another.
+        return matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
+            || error.get_ref().is_some_and(|inner| speaks_no_tls(inner));
+    }
+    matches!(cause.downcast_ref(), Some(rustls::Error::InvalidMessage(_)))
 }

@@ -12,8 +12,8 @@ use crate::network::{self, Network};
 /// Proxies, as environment variables name them. Nothing here reads these variables: the caller does.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Proxies {
-    /// For `http` URLs (`HTTP_PROXY`): `http://`, `https://`, `socks5://` or `socks5h://`, with `user:password@` if need
-    /// be; without a scheme it is `http`.
+    /// For `http` URLs (`HTTP_PROXY`): `http://`, `https://`, `socks5://` or `socks5h://` (both let the proxy look names
+    /// up), with `user:password@` if need be; without a scheme it is `http`.
     pub http: Option<String>,
     /// For `https` URLs (`HTTPS_PROXY`).
     pub https: Option<String>,
@@ -52,6 +52,9 @@ impl Proxies {
     }
 }
 
+/// Far above any real setting.
+const LONGEST: usize = 4096;
+
 /// The text of a proxy without the user and password, whatever its form.
 fn without_user(value: &str) -> String {
     let Some((before, host)) = value.rsplit_once('@') else { return value.to_owned() };
@@ -71,11 +74,20 @@ fn parse(variable: &'static str, value: Option<&str>) -> Result<Option<Url>, Tra
     if !matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h") {
         return Err(refused("the scheme of a proxy must be http, https, socks5 or socks5h"));
     }
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err(refused("a proxy needs a host"));
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+    // `reqwest` has a stricter type for URLs, and passes a proxy over that does not fit into it.
+    if !url.host_str().is_some_and(|host| !host.is_empty() && host.bytes().all(plain)) {
+        return Err(refused("a proxy needs the name or address of a host"));
     }
-    if url.scheme().starts_with("socks") && url.port().is_none() {
-        let _ = url.set_port(Some(1080));
+    if value.len() > LONGEST {
+        return Err(TransportError::Proxy {
+            variable, value: "…".to_owned(), reason: "too long".to_owned()
+        });
+    }
+    if url.scheme().starts_with("socks") {
+        // To Go both mean that the proxy looks the name up; to `reqwest` only the second does.
+        let _ = url.set_scheme("socks5h");
+        let _ = url.set_port(Some(url.port().unwrap_or(1080)));
     }
     Ok(Some(url))
 }
@@ -194,7 +206,8 @@ mod tests {
         assert_eq!(host(&rules, "https://example.com/").as_deref(), Some("secure.example"));
         let all = Proxies { all: Some("socks5://all.example".to_owned()), ..Proxies::default() };
         let all = all.rules().unwrap().unwrap();
-        assert_eq!(all.proxy_for(&Url::parse("https://example.com/").unwrap()).unwrap().port(), Some(1080));
+        let proxy = all.proxy_for(&Url::parse("https://example.com/").unwrap()).unwrap();
+        assert_eq!(proxy.as_str(), "socks5h://all.example:1080");
         assert!(Proxies { http: Some(String::new()), ..Proxies::default() }.rules().unwrap().is_none());
     }
 
@@ -239,6 +252,8 @@ mod tests {
             ("http://user:geheim@proxy.example:99999", "http://…@proxy.example:99999"),
             ("user:ge/he:im@proxy.example:0x", "…@proxy.example:0x"),
             ("http://user:geheim@", "http://…@"),
+            ("socks5://user:geheim@a{b", "socks5://…@a{b"),
+            ("socks5://user:geheim@", "socks5://…@"),
         ] {
             let error = Proxies { https: Some(value.to_owned()), ..Proxies::default() }.rules().unwrap_err();
             let text = error.to_string();

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
@@ -142,4 +144,20 @@ fn a_proxy_that_refuses_is_an_error_without_its_password() {
     let text = format!("{}{error:?}", chain(&error));
     assert!(text.contains("proxy authorization required"), "{text}");
     assert!(!text.contains("heim") && !text.contains("dXNlcjpn"), "{text}");
+}
+
+proptest! {
+    /// A proxy that is accepted is one that is used: `reqwest` goes past those that it cannot read.
+    #[test]
+    fn no_proxy_is_passed_over(user in "[!-~]{0,12}", host in "[a-z.{}%\"'!_-]{1,8}", scheme in "(http|https|socks5)") {
+        let user = user.replace(['/', '?', '#', '\\'], "");
+        let proxies = Proxies { all: Some(format!("{scheme}://{user}@{host}:9")), ..Proxies::default() };
+        if let Ok(Some(rules)) = proxies.rules() {
+            let proxy = rules.proxy_for(&"https://registry.invalid".parse().unwrap()).unwrap();
+            let authority = proxy.as_str().split('/').nth(2).unwrap().to_owned();
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@[]%".contains(&byte);
+            prop_assert!(authority.bytes().all(allowed), "{authority}");
+            prop_assert!(!proxy.host_str().unwrap().contains('%'));
+        }
+    }
 }

@@ -425,7 +425,10 @@ fn sockets_and_pipes_are_not_waited_for() {
 proptest! {
     /// No text makes it panic, and what comes out always has a base that ends in a slash.
     #[test]
-    fn any_file_is_read_or_refused(text in "(\\[host\\.|\"|'|https://|[a-z:/=\\[\\]\n .é]|ca|client|header|server|true){0,40}", domain in "[a-z0-9.:\\[\\]_-]{0,12}") {
+    fn any_file_is_read_or_refused(
+        text in "(\\[host\\.|\"|'|https://|[a-z:/=\\[\\]\n .é]|ca|client|header|server|true){0,40}",
+        domain in "[a-z0-9.:\\[\\]_-]{0,12}",
+    ) {
         let configuration = Configuration::of("_default", &text);
         if let Ok(hosts) = configuration.options.hosts(&domain) {
             prop_assert!(!hosts.is_empty());

@@ -12,8 +12,8 @@ use crate::network::{self, Network};
 /// Proxies, as environment variables name them. Nothing here reads these variables: the caller does.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Proxies {
-    /// For `http` URLs (`HTTP_PROXY`): `http://`, `https://`, `socks5://` or `socks5h://` (both let the proxy look names
-    /// up), with `user:password@` if need be; without a scheme it is `http`.
+    /// For `http` URLs (`HTTP_PROXY`): `http://`, `https://`, `socks5://` or `socks5h://` (with both the proxy looks
+    /// names up), with `user:password@` if need be; without a scheme it is `http`.
     pub http: Option<String>,
     /// For `https` URLs (`HTTPS_PROXY`).
     pub https: Option<String>,

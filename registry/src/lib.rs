@@ -7,14 +7,32 @@
 //! server answered, knows no mirrors and no headers or certificates of a host, and keeps no upload for a second
 //! attempt; `docker_credential` reads Docker's file only, and writes nothing. So the protocol is here, on `reqwest`.
 
+mod auth;
+mod authorize;
+mod client;
+mod credentials;
+mod download;
+mod error;
 mod host;
 mod hosts;
 mod limited;
+mod manifest;
 mod network;
+mod request;
+mod retry;
 mod secret;
 mod transport;
+mod watch;
 
+pub use auth::AuthError;
+pub use client::{Client, Options, Repository};
+pub use credentials::{AuthFiles, Credential, CredentialError, Credentials, Stored};
+pub use download::Download;
+pub use error::{Error, Problem, Result};
 pub use host::{Capabilities, Host, Tls};
 pub use hosts::{HostOptions, HostsError};
+pub use manifest::{FetchedManifest, Selector};
+pub use retry::Retry;
 pub use secret::Secret;
 pub use transport::{Proxies, Timeouts, TransportError};
+pub use watch::{Notice, Unwatched, Watch};

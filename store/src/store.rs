@@ -169,6 +169,7 @@ fn create_directories(layout: &Layout) -> Result<()> {
         (layout.blobs(Algorithm::Sha256), 0o700),
         (layout.blobs(Algorithm::Sha512), 0o700),
         (layout.ingest(), 0o700),
+        (layout.partial(), 0o700),
         (layout.overlay2(), 0o700),
         (layout.trash(), 0o700),
         (layout.mounts(), 0o700),

@@ -1,0 +1,168 @@
+//! What to show to which host: it is asked once without, and remembered from then on.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use reqwest::blocking::Client;
+use reqwest::header::{HeaderMap, HeaderValue};
+
+use crate::auth::{BearerChallenge, Challenge, Scope, Token, challenges, fetch_token};
+use crate::credentials::{Credential, Credentials};
+use crate::error::{Error, Result};
+use crate::host::Host;
+
+/// What token servers write into their logs.
+const CLIENT_ID: &str = "layerstore";
+
+/// Knows how each host wants to be asked, and the tokens it has been given.
+#[derive(Debug)]
+pub(crate) struct Authorizer {
+    credentials: Option<Arc<dyn Credentials>>,
+    state: Mutex<State>,
+    /// Held while a token is fetched: many layers need the same one at the same time.
+    fetching: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    schemes: HashMap<String, Scheme>,
+    tokens: HashMap<(String, String), Token>,
+    /// Helpers are programs, and slow.
+    found: HashMap<(String, String), Option<Credential>>,
+}
+
+#[derive(Debug, Clone)]
+enum Scheme {
+    Basic,
+    Bearer(BearerChallenge),
+}
+
+/// Who is asked for what, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Request<'a> {
+    pub(crate) host: &'a Host,
+    pub(crate) repository: &'a str,
+    pub(crate) scopes: &'a [Scope],
+    /// Shows no certificate: for the token server.
+    pub(crate) http: &'a Client,
+    pub(crate) plain_http: bool,
+}
+
+impl Authorizer {
+    pub(crate) fn new(credentials: Option<Arc<dyn Credentials>>) -> Self {
+        Self { credentials, state: Mutex::default(), fetching: Mutex::default() }
+    }
+
+    /// What the host is known to want to see.
+    pub(crate) fn known(&self, request: Request<'_>) -> Result<Option<HeaderValue>> {
+        let scheme = self.state().schemes.get(&request.host.authority()).cloned();
+        match scheme {
+            None => Ok(None),
+            Some(Scheme::Basic) => self.basic(request),
+            Some(Scheme::Bearer(challenge)) => self.token(request, &challenge, None).map(Some),
+        }
+    }
+
+    /// What to show to a host that answered 401 with `headers` to what was sent, `rejected`. `None` if there is
+    /// nothing (else) to show.
+    pub(crate) fn answer(
+        &self,
+        request: Request<'_>,
+        headers: &HeaderMap,
+        rejected: Option<&HeaderValue>,
+    ) -> Result<Option<HeaderValue>> {
+        let mut scheme = None;
+        for challenge in challenges(headers) {
+            match challenge {
+                Challenge::Bearer(challenge) => scheme = Some(Scheme::Bearer(challenge)),
+                Challenge::Basic { .. } => scheme = scheme.or(Some(Scheme::Basic)),
+                Challenge::Other { .. } => {}
+            }
+        }
+        let Some(scheme) = scheme else { return Ok(None) };
+        self.state().schemes.insert(request.host.authority(), scheme.clone());
+        match scheme {
+            Scheme::Basic => Ok(self.basic(request)?.filter(|header| Some(header) != rejected)),
+            Scheme::Bearer(challenge) => self.token(request, &challenge, rejected).map(Some),
+        }
+    }
+
+    /// Whether requests to this host are made in somebody's name.
+    pub(crate) fn has_credentials(&self, host: &str, repository: &str) -> bool {
+        self.credential(host, repository).is_ok_and(|credential| credential.is_some())
+    }
+
+    fn basic(&self, request: Request<'_>) -> Result<Option<HeaderValue>> {
+        match self.credential(&request.host.authority(), request.repository)? {
+            Some(Credential::Basic { username, password }) => {
+                let pair = BASE64_STANDARD.encode(format!("{username}:{}", password.reveal()));
+                Ok(header(&format!("Basic {pair}")))
+            }
+            Some(Credential::RegistryToken(token)) => Ok(header(&format!("Bearer {}", token.reveal()))),
+            Some(Credential::IdentityToken(_)) | None => Ok(None),
+        }
+    }
+
+    /// A token other than the `rejected` one, from those that are there or from the token server.
+    fn token(
+        &self,
+        request: Request<'_>,
+        challenge: &BearerChallenge,
+        rejected: Option<&HeaderValue>,
+    ) -> Result<HeaderValue> {
+        let host = request.host.authority();
+        let scopes = Scope::merge(request.scopes);
+        let text: Vec<String> = scopes.iter().map(ToString::to_string).collect();
+        let key = (host.clone(), text.join(" "));
+        let _one_at_a_time = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        let cached = self.state().tokens.get(&key).filter(|token| token.is_fresh()).and_then(bearer);
+        if let Some(header) = cached.filter(|header| Some(header) != rejected) {
+            return Ok(header);
+        }
+        let credential = self.credential(&host, request.repository)?;
+        let token = fetch_token(
+            request.http,
+            challenge,
+            &scopes,
+            credential.as_ref(),
+            request.plain_http,
+            CLIENT_ID,
+        )
+        .map_err(|source| Error::Auth { host: host.clone(), source })?;
+        let header = bearer(&token).ok_or_else(|| Error::Protocol {
+            host,
+            what: "a token".to_owned(),
+            reason: "it cannot be sent in a header".to_owned(),
+        })?;
+        self.state().tokens.insert(key, token);
+        Ok(header)
+    }
+
+    fn credential(&self, host: &str, repository: &str) -> Result<Option<Credential>> {
+        let Some(credentials) = &self.credentials else { return Ok(None) };
+        let key = (host.to_owned(), repository.to_owned());
+        if let Some(found) = self.state().found.get(&key) {
+            return Ok(found.clone());
+        }
+        let found = credentials.find(host, repository)?;
+        self.state().found.insert(key, found.clone());
+        Ok(found)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn bearer(token: &Token) -> Option<HeaderValue> {
+    header(&format!("Bearer {}", token.secret.reveal()))
+}
+
+/// `None` for what no header can hold.
+fn header(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}

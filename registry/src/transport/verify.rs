@@ -30,7 +30,14 @@ impl SystemRoots {
         })
     }
 
+    /// Has `roots` stand for the system's.
+    #[cfg(test)]
+    pub(super) fn of(roots: RootCertStore) -> Arc<Self> {
+        Arc::new(Self(OnceLock::from(roots)))
+    }
+
     /// Whether they have been needed so far.
+    #[cfg(test)]
     pub(super) fn are_loaded(&self) -> bool {
         self.0.get().is_some()
     }

@@ -137,6 +137,38 @@ fn tls_goes_through_a_tunnel() {
 }
 
 #[test]
+fn a_proxy_may_itself_speak_tls() {
+    let authority = Authority::new();
+    let proxy = Server::tls(authority.server("127.0.0.1"));
+    let proxies = Proxies { all: Some(format!("https://{}", proxy.address)), ..Proxies::default() };
+    let transport = Transport::new(&proxies, Timeouts::default()).unwrap();
+    let client = transport.client(&authority.trusted(), true).unwrap();
+    assert_eq!(client.get("http://registry.invalid/v2/").send().unwrap().text().unwrap(), "hidden");
+    assert!(proxy.request().starts_with("GET http://registry.invalid/v2/ "));
+}
+
+#[test]
+fn a_socks_proxy_looks_the_name_up() {
+    let proxy = Server::start(|mut connection, requests| {
+        let mut greeting = [0; 3];
+        connection.read_exact(&mut greeting)?;
+        connection.write_all(&[5, 0])?;
+        let mut request = [0; 7 + "registry.invalid".len()];
+        connection.read_exact(&mut request)?;
+        connection.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0])?;
+        drop(requests.send(String::from_utf8_lossy(&request[5..]).into_owned()));
+        drop(requests.send(header(&mut connection)?));
+        connection.write_all(OK.as_bytes())
+    });
+    let proxies = Proxies { all: Some(format!("socks5://{}", proxy.address)), ..Proxies::default() };
+    let client =
+        Transport::new(&proxies, Timeouts::default()).unwrap().client(&Tls::default(), true).unwrap();
+    assert_eq!(client.get("http://registry.invalid/v2/").send().unwrap().text().unwrap(), "ok");
+    assert_eq!(proxy.request(), "registry.invalid\0\x50");
+    assert!(proxy.request().starts_with("GET /v2/ "));
+}
+
+#[test]
 fn a_proxy_that_refuses_is_an_error_without_its_password() {
     let proxy = Server::plain("HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n");
     let client = proxied(&proxy, "").client(&Tls::default(), true).unwrap();

@@ -21,6 +21,19 @@ fn an_authority_is_trusted_only_where_it_is_given() {
 }
 
 #[test]
+fn the_authorities_of_the_system_count_beside_those_given() {
+    let authority = Authority::new();
+    let server = Server::tls(authority.server("127.0.0.1"));
+    let system = Transport { system: SystemRoots::of(authority.roots.clone()), ..transport() };
+    for tls in [Tls::default(), Authority::new().trusted()] {
+        assert_eq!(get(&system, &tls, &server.url("https")).unwrap(), "hidden");
+    }
+    let none = Transport { system: SystemRoots::of(RootCertStore::empty()), ..transport() };
+    let error = get(&none, &Tls::default(), &server.url("https")).unwrap_err();
+    assert!(chain(&error).contains("install ca-certificates"), "{}", chain(&error));
+}
+
+#[test]
 fn a_certificate_for_another_name_is_refused() {
     let authority = Authority::new();
     let server = Server::tls(authority.server("registry.example"));

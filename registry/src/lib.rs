@@ -7,10 +7,12 @@
 //! server answered, knows no mirrors and no headers or certificates of a host, and keeps no upload for a second
 //! attempt; `docker_credential` reads Docker's file only, and writes nothing. So the protocol is here, on `reqwest`.
 
+mod auth;
 mod credentials;
 mod host;
 mod secret;
 
+pub use auth::AuthError;
 pub use credentials::{AuthFiles, Credential, CredentialError, Credentials, Stored};
 pub use host::{Capabilities, Host, Tls};
 pub use secret::Secret;

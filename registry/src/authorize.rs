@@ -122,15 +122,9 @@ impl Authorizer {
             return Ok(header);
         }
         let credential = self.credential(&host, request.repository)?;
-        let token = fetch_token(
-            request.http,
-            challenge,
-            &scopes,
-            credential.as_ref(),
-            request.plain_http,
-            CLIENT_ID,
-        )
-        .map_err(|source| Error::Auth { host: host.clone(), source })?;
+        let token =
+            fetch_token(request.http, challenge, &scopes, credential.as_ref(), request.plain_http, CLIENT_ID)
+                .map_err(|source| Error::Auth { host: host.clone(), source })?;
         let header = bearer(&token).ok_or_else(|| Error::Protocol {
             host,
             what: "a token".to_owned(),

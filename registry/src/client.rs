@@ -132,7 +132,7 @@ impl Need {
     }
 }
 
-impl<'w> Repository<'w> {
+impl Repository<'_> {
     /// The registry's domain, as in the reference.
     pub fn domain(&self) -> &str {
         &self.domain

@@ -113,14 +113,18 @@ impl Download<'_> {
         let retry = &self.repository.shared.retry;
         let last = self.hosts.len() == 1;
         let attempts = if last { retry.attempts } else { retry.attempts.min(2) };
-        if may_pass(&error) && self.failures < attempts && self.repository.wait_after(&error, self.failures)? {
+        if may_pass(&error)
+            && self.failures < attempts
+            && self.repository.wait_after(&error, self.failures)?
+        {
             return Ok(());
         }
         if last {
             return Err(error);
         }
         let host = self.hosts.remove(0);
-        self.repository.next_host(&host, &self.host()?, &error);
+        let next = self.host()?;
+        self.repository.next_host(&host, &next, &error);
         (self.failures, self.whole) = (0, false);
         Ok(())
     }
@@ -139,11 +143,15 @@ impl Download<'_> {
         let most = buffer.len().min(usize::try_from(most).unwrap_or(usize::MAX));
         let begin = Instant::now();
         let read = connection.response.read(&mut buffer[..most]);
-        let slow = connection.pace.is_stalled(begin.elapsed(), read.as_ref().map_or(0, |count| *count), &retry);
+        let slow =
+            connection.pace.is_stalled(begin.elapsed(), read.as_ref().map_or(0, |count| *count), &retry);
         match read {
-            Ok(0) => {
-                Err(Error::Cut { host: host.authority(), what, received: offset - connection.skip, expected: size })
-            }
+            Ok(0) => Err(Error::Cut {
+                host: host.authority(),
+                what,
+                received: offset - connection.skip,
+                expected: size,
+            }),
             Ok(_) if slow => Err(Error::Stalled {
                 host: host.authority(),
                 what,

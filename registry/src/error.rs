@@ -36,7 +36,7 @@ pub enum Error {
         source: AuthError,
     },
     /// 401: the registry wants credentials, or other ones.
-    #[error("{host} refuses access to `{repository}`{}: unauthorized{}", if *sent { " with the credentials given" } else { "" }, detail_of(detail))]
+    #[error("{host} refuses access to `{repository}`{}: unauthorized{}", if *sent { " with the credentials given" } else { "" }, detail_of(detail.as_deref()))]
     Unauthorized {
         /// The registry.
         host: String,
@@ -48,7 +48,7 @@ pub enum Error {
         detail: Option<String>,
     },
     /// 403: the registry knows who asks, and says no.
-    #[error("{host} denies access to `{repository}`{}", detail_of(detail))]
+    #[error("{host} denies access to `{repository}`{}", detail_of(detail.as_deref()))]
     Denied {
         /// The registry.
         host: String,
@@ -60,7 +60,7 @@ pub enum Error {
         detail: Option<String>,
     },
     /// 404: the registry has no such thing.
-    #[error("{host} has no {what}{}", detail_of(detail))]
+    #[error("{host} has no {what}{}", detail_of(detail.as_deref()))]
     NotFound {
         /// The registry.
         host: String,
@@ -72,7 +72,7 @@ pub enum Error {
         detail: Option<String>,
     },
     /// Something answers, but it is no registry.
-    #[error("{host} does not answer like a registry{}", detail_of(detail))]
+    #[error("{host} does not answer like a registry{}", detail_of(detail.as_deref()))]
     NotARegistry {
         /// The host.
         host: String,
@@ -124,7 +124,7 @@ pub enum Error {
         expected: u64,
     },
     /// 429.
-    #[error("{host} says that there are too many requests{}", detail_of(detail))]
+    #[error("{host} says that there are too many requests{}", detail_of(detail.as_deref()))]
     TooManyRequests {
         /// The registry.
         host: String,
@@ -134,7 +134,7 @@ pub enum Error {
         detail: Option<String>,
     },
     /// Another status than one that is expected.
-    #[error("{host} answers {} to a request for {what}{}", status_text(*status), detail_of(detail))]
+    #[error("{host} answers {} to a request for {what}{}", status_text(*status), detail_of(detail.as_deref()))]
     Status {
         /// The host.
         host: String,
@@ -330,7 +330,9 @@ impl Error {
             Self::Unreachable { problem, .. } => {
                 matches!(problem, Problem::Timeout | Problem::Broken | Problem::Refused | Problem::Other)
             }
-            Self::Read { .. } | Self::Stalled { .. } | Self::Cut { .. } | Self::TooManyRequests { .. } => true,
+            Self::Read { .. } | Self::Stalled { .. } | Self::Cut { .. } | Self::TooManyRequests { .. } => {
+                true
+            }
             Self::Status { status, .. } => crate::retry::is_transient(*status),
             _ => false,
         }
@@ -358,8 +360,8 @@ impl Error {
     }
 }
 
-fn detail_of(detail: &Option<String>) -> String {
-    detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default()
+fn detail_of(detail: Option<&str>) -> String {
+    detail.map(|detail| format!(": {detail}")).unwrap_or_default()
 }
 
 fn status_text(status: StatusCode) -> String {

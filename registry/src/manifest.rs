@@ -10,7 +10,7 @@ use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderVal
 use crate::client::{Need, Repository};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::request::{Call, Target, is_not_found, unreachable};
+use crate::request::{Call, Target};
 
 /// The header in which registries say what digest a manifest has.
 const DIGEST_HEADER: &str = "docker-content-digest";
@@ -48,7 +48,8 @@ impl Repository<'_> {
     /// The digest of what `tag` stands for now, in one small request. `None` if the registry does not tell.
     pub fn resolve(&self, tag: &str) -> Result<Option<Digest>> {
         let call = self.manifest_call(Method::HEAD, Selector::Tag(tag));
-        let answer = self.on_hosts(Need::Resolve, |host, attempts| self.send_patiently(host, &call, attempts));
+        let answer =
+            self.on_hosts(Need::Resolve, |host, attempts| self.send_patiently(host, &call, attempts));
         match answer {
             Ok(response) => Ok(announced(response.headers())),
             // Some registries do not have HEAD, and no answer to it says why there is none.
@@ -159,7 +160,8 @@ struct Unverified {
 fn read_manifest(host: &Host, what: &str, response: Response) -> Result<Unverified> {
     let announced = announced(response.headers());
     let media_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim().to_owned();
+    let media_type =
+        media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim().to_owned();
     let bytes = read_document(host, what, response)?;
     Ok(Unverified { announced, media_type, bytes })
 }

@@ -4,7 +4,6 @@ use std::io::Read as _;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use layerstore_oci::ErrorKind;
 use reqwest::blocking::{Body, Response};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Method, StatusCode};
@@ -56,7 +55,7 @@ pub(crate) struct Call<'a> {
     pub(crate) what: String,
 }
 
-impl<'a> Call<'a> {
+impl Call<'_> {
     pub(crate) fn new(method: Method, target: Target, what: impl Into<String>) -> Self {
         Self {
             method,
@@ -124,11 +123,7 @@ impl Repository<'_> {
     }
 
     /// The same, with whatever status there is.
-    pub(crate) fn send_raw(
-        &self,
-        host: &Host,
-        call: &Call<'_>,
-    ) -> Result<(Response, Option<HeaderValue>)> {
+    pub(crate) fn send_raw(&self, host: &Host, call: &Call<'_>) -> Result<(Response, Option<HeaderValue>)> {
         let base = self.shared.base(host);
         let first = match self.send_to(host, &base, call) {
             // A server of TLS may say so with a status, in clear text.
@@ -209,8 +204,7 @@ impl Repository<'_> {
         authorization: Option<&HeaderValue>,
     ) -> Result<Response> {
         let mut url = self.url(host, base, call)?;
-        let refused =
-            |reason| Error::Redirect { host: host.authority(), what: call.what.clone(), reason };
+        let refused = |reason| Error::Redirect { host: host.authority(), what: call.what.clone(), reason };
         for _ in 0..=MAX_REDIRECTS {
             let own = url.origin() == base.origin();
             let http = self.shared.transport.client(&host.tls, own)?;
@@ -242,7 +236,7 @@ impl Repository<'_> {
                 _ => return Err(refused("it is neither HTTP nor HTTPS")),
             }
             // What a server puts there are not our credentials.
-            drop(next.set_username("").and_then(|()| next.set_password(None)));
+            let _ = next.set_username("").and_then(|()| next.set_password(None));
             url = next;
         }
         Err(refused("there are too many redirects"))
@@ -296,7 +290,7 @@ fn reflects(detail: &str, authorization: Option<&HeaderValue>) -> bool {
     detail.contains(secret) || password.is_some_and(|password| detail.contains(password))
 }
 
-pub(crate) fn unreachable(url: &Url, error: reqwest::Error) -> Error {
+fn unreachable(url: &Url, error: reqwest::Error) -> Error {
     let host = match (url.host_str().unwrap_or_default(), url.port()) {
         (host, Some(port)) => format!("{host}:{port}"),
         (host, None) => host.to_owned(),
@@ -324,17 +318,9 @@ impl Errors {
     fn text(&self) -> Option<String> {
         let first = self.errors.first()?;
         let text = if first.message.is_empty() { &first.code } else { &first.message };
-        let text: String = text
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .take(MAX_DETAIL_CHARS)
-            .collect();
+        let text: String =
+            text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_DETAIL_CHARS).collect();
         let text = text.trim();
         (!text.is_empty()).then(|| text.to_owned())
     }
-}
-
-/// The class of a refusal that a caller may want to treat as an answer.
-pub(crate) fn is_not_found(error: &Error) -> bool {
-    error.kind() == ErrorKind::NotFound
 }

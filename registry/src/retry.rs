@@ -26,7 +26,7 @@ impl Default for Retry {
         Self {
             attempts: 5,
             first_wait: Duration::from_millis(500),
-            longest_wait: Duration::from_secs(60),
+            longest_wait: Duration::from_mins(1),
             stall: Duration::from_secs(30),
             least_rate: 1024,
         }

@@ -6,7 +6,6 @@
 //! claim on the layer goes along from hand to hand, so that other processes wait for the result
 //! instead of doing the same; the publisher lets go of it without waiting for anybody.
 
-
 mod feeder;
 mod gate;
 mod unpacker;
@@ -18,7 +17,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use layerstore_oci::{Compression, DiffId, Digest};
-use layerstore_store::{Claim, IngestReader, NewBlob, NewTree, Object, Publication, Received, Session, Store};
+use layerstore_store::{
+    Claim, IngestReader, NewBlob, NewTree, Object, Publication, Received, Session, Store,
+};
 use layerstore_unpack::Options;
 
 pub(crate) use self::feeder::Feeder;
@@ -211,7 +212,6 @@ impl Failure {
         }
     }
 }
-
 
 impl Shared<'_> {
     fn publish_all(&self, complete: &Receiver<Ready>) {

@@ -88,7 +88,10 @@ impl Spooler<'_, '_> {
             diff_id: None,
         };
         let work = if layer && self.loader.options.unpack { Work::Try } else { Work::Keep };
-        let ingest = self.loader.session.ingest(received.digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm))?;
+        let ingest = self
+            .loader
+            .session
+            .ingest(received.digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm))?;
         self.feeder.receive(received, work, Arc::new(claims), ingest, &mut reader.data())?;
         Ok(Spooled::Received(index))
     }

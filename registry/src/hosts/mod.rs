@@ -12,6 +12,7 @@ mod tests;
 use std::io;
 use std::path::PathBuf;
 
+use layerstore_oci::ErrorKind;
 use reqwest::header::{HeaderName, HeaderValue};
 use url::Url;
 
@@ -45,7 +46,7 @@ pub struct HostOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum HostsError {
     /// A file or directory of the configuration cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {}", path.display())]
     Read {
         /// Which one.
         path: PathBuf,
@@ -84,6 +85,16 @@ pub enum HostsError {
         /// The text.
         entry: String,
     },
+}
+
+impl HostsError {
+    /// The class of this error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Read { source, .. } => ErrorKind::of_io(source),
+            _ => ErrorKind::InvalidInput,
+        }
+    }
 }
 
 /// A server as a `hosts.toml` or a directory of certificates describes it.

@@ -12,7 +12,6 @@
 //!   acknowledged for so long (`TCP_USER_TIMEOUT`).
 
 // Its user, the code that makes the requests, is yet to come.
-#![allow(dead_code)]
 
 mod proxies;
 #[cfg(test)]
@@ -27,6 +26,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use layerstore_oci::ErrorKind;
 use reqwest::blocking::Client;
 
 use crate::Tls;
@@ -57,7 +57,7 @@ impl Default for Timeouts {
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
     /// A file with certificates or a key cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {}", path.display())]
     Read {
         /// Which one.
         path: PathBuf,
@@ -88,6 +88,17 @@ pub enum TransportError {
         /// Why.
         reason: String,
     },
+}
+
+impl TransportError {
+    /// The class of this error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Read { source, .. } => ErrorKind::of_io(source),
+            Self::Content { .. } | Self::Proxy { .. } => ErrorKind::InvalidInput,
+            Self::Client { .. } => ErrorKind::Io,
+        }
+    }
 }
 
 /// Hands out a client for each way of checking certificates. Clients share nothing; each keeps its connections and has

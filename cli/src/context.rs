@@ -51,6 +51,11 @@ impl Context {
         self.progress().note(text);
     }
 
+    /// Says what is about to happen.
+    pub(crate) fn talk(&self, text: &str) {
+        self.progress().say(text);
+    }
+
     pub(crate) fn progress(&self) -> Progress {
         Progress::new(self.progress, self.quiet, self.verbose)
     }

@@ -15,6 +15,27 @@ pub enum Error {
     /// The archive cannot be read, or holds no image.
     #[error(transparent)]
     Archive(#[from] layerstore_archive::Error),
+    /// The registry does not give what is wanted.
+    #[error(transparent)]
+    Registry(#[from] layerstore_registry::Error),
+    /// There is less space than a pull will need.
+    #[error("pulling needs about {needed} bytes, and {} has only {available} left", root.display())]
+    NoRoom {
+        /// The store.
+        root: PathBuf,
+        /// An estimate, in bytes.
+        needed: u64,
+        /// Bytes that are free.
+        available: u64,
+    },
+    /// A layer that may not be in the registry, and is not.
+    #[error("layer {digest} is a foreign layer ({media_type}), which the registry need not have and does not have")]
+    ForeignLayer {
+        /// The layer.
+        digest: Digest,
+        /// Its media type.
+        media_type: String,
+    },
     /// A file named by the caller cannot be read.
     #[error("cannot {action} {}", path.display())]
     File {
@@ -300,6 +321,9 @@ impl Error {
             | Self::WrongType { .. } => ErrorKind::InvalidInput,
             Self::SeveralNames { .. } | Self::Mounted { .. } => ErrorKind::InUse,
             Self::OtherFlavour { .. } | Self::NotUnpackable { .. } => ErrorKind::Unsupported,
+            Self::Registry(error) => error.kind(),
+            Self::NoRoom { .. } => ErrorKind::NoSpace,
+            Self::ForeignLayer { .. } => ErrorKind::Unsupported,
             Self::Cancelled => ErrorKind::Io,
         }
     }

@@ -11,6 +11,7 @@ mod limits;
 mod load;
 mod ls;
 mod mount;
+mod pull;
 mod rmi;
 mod tag;
 mod umount;
@@ -26,6 +27,7 @@ use crate::template::{Shape, Template, Value};
 pub(crate) fn run(cli: Cli) -> Result<(), Failures> {
     let context = Context::new(cli.global);
     match cli.command.resolve() {
+        Command::Pull(args) => pull::run(&context, &args)?,
         Command::Load(args) => load::run(&context, &args)?,
         Command::Images(args) => images::run(&context, &args)?,
         Command::Inspect(args) => inspect::run(&context, &args)?,

@@ -38,6 +38,11 @@ impl Feeder<'_> {
         self.shared.tell(layer.index, &layer.name, LayerState::Waiting);
     }
 
+    /// Ends everything.
+    pub(crate) fn fail(&self, error: Error) {
+        self.shared.fail(error);
+    }
+
     /// Whether a failure makes all further work pointless.
     pub(crate) fn stopped(&self) -> bool {
         self.shared.stopped()

@@ -7,6 +7,7 @@
 //! server answered, knows no mirrors and no headers or certificates of a host, and keeps no upload for a second
 //! attempt; `docker_credential` reads Docker's file only, and writes nothing. So the protocol is here, on `reqwest`.
 
+mod credentials;
 mod host;
 mod hosts;
 mod limited;
@@ -14,6 +15,7 @@ mod network;
 mod secret;
 mod transport;
 
+pub use credentials::{AuthFiles, Credential, CredentialError, Credentials, Stored};
 pub use host::{Capabilities, Host, Tls};
 pub use hosts::{HostOptions, HostsError};
 pub use secret::Secret;

@@ -7,6 +7,7 @@
 //! server answered, knows no mirrors and no headers or certificates of a host, and keeps no upload for a second
 //! attempt; `docker_credential` reads Docker's file only, and writes nothing. So the protocol is here, on `reqwest`.
 
+mod auth;
 mod credentials;
 mod host;
 mod hosts;
@@ -15,6 +16,7 @@ mod network;
 mod secret;
 mod transport;
 
+pub use auth::AuthError;
 pub use credentials::{AuthFiles, Credential, CredentialError, Credentials, Stored};
 pub use host::{Capabilities, Host, Tls};
 pub use hosts::{HostOptions, HostsError};

@@ -9,6 +9,7 @@ mod info;
 mod inspect;
 mod limits;
 mod load;
+mod login;
 mod ls;
 mod mount;
 mod pull;

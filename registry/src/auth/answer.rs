@@ -101,12 +101,13 @@ pub(super) fn message(bytes: &[u8], secrets: &[Secret]) -> Option<String> {
     (fit && !private).then(|| found.trim_end_matches('.').to_owned())
 }
 
-/// How long a server asks to be left alone: a number of seconds, or a date.
+/// How long a server asks to be left alone: a number of seconds, or a date. No more than a day, so that a caller can
+/// reckon with it.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
+        return Some(Duration::from_secs(seconds).min(LONGEST));
     }
     let date = httpdate::parse_http_date(text).ok()?;
-    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default().min(LONGEST))
 }

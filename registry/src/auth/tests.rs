@@ -262,6 +262,11 @@ fn a_failure_of_the_server_keeps_its_status_and_its_wish() {
     assert!(
         matches!(error, AuthError::Status { retry_after: Some(Duration::ZERO), .. }) && error.is_transient()
     );
+    for wish in ["18446744073709551615", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+        let reply = answer("503 Service Unavailable", &format!("Retry-After: {wish}\r\n"), "");
+        let error = TokenServer::one(reply).fetch(None).unwrap_err();
+        assert!(matches!(error, AuthError::Status { retry_after: Some(answer::LONGEST), .. }), "{error:?}");
+    }
     let error = TokenServer::one(answer("400 Bad Request", "", "")).fetch(None).unwrap_err();
     assert!(!error.is_transient());
 }

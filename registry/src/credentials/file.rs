@@ -1,7 +1,7 @@
 //! One file of credentials: what it says, and how it is written.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::key::Server;
 use super::{Credential, CredentialError};
+use crate::limited;
 
 /// A file of credentials is never this long.
 const MAX_BYTES: u64 = 4 << 20;
@@ -46,26 +47,21 @@ pub(super) struct ChosenHelper {
 impl AuthFile {
     /// Reads a file; `None` if it does not exist. An empty file is one without credentials, as for Docker.
     pub(super) fn read(path: &Path) -> Result<Option<Self>, CredentialError> {
-        let failed = |source| CredentialError::Read { path: path.to_owned(), source };
-        let file = match File::open(path) {
-            Ok(file) => file,
+        let bytes = match limited::read(path, MAX_BYTES) {
+            Ok(bytes) => bytes,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Ok(None);
             }
-            Err(error) => return Err(failed(error)),
+            Err(source) => return Err(CredentialError::Read { path: path.to_owned(), source }),
         };
-        let mut bytes = Vec::new();
-        file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-        let malformed = |reason| CredentialError::Malformed { path: path.to_owned(), reason };
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(malformed("it is longer than 4 MiB"));
-        }
         if bytes.trim_ascii().is_empty() {
             return Ok(Some(Self::empty(path)));
         }
         match serde_json::from_slice(&bytes) {
             Ok(Value::Object(root)) => Ok(Some(Self { path: path.to_owned(), root })),
-            Ok(_) => Err(malformed("it is no JSON object")),
+            Ok(_) => {
+                Err(CredentialError::Malformed { path: path.to_owned(), reason: "it is no JSON object" })
+            }
             // The parser's own words may quote the file.
             Err(error) => Err(CredentialError::Syntax {
                 path: path.to_owned(),
@@ -225,7 +221,7 @@ impl AuthFile {
         }
     }
 
-    pub(super) fn malformed(&self, reason: &'static str) -> CredentialError {
+    fn malformed(&self, reason: &'static str) -> CredentialError {
         CredentialError::Malformed { path: self.path.clone(), reason }
     }
 }

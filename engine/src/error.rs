@@ -29,7 +29,9 @@ pub enum Error {
         available: u64,
     },
     /// A layer that may not be in the registry, and is not.
-    #[error("layer {digest} is a foreign layer ({media_type}), which the registry need not have and does not have")]
+    #[error(
+        "layer {digest} is a foreign layer ({media_type}), which the registry need not have and does not have"
+    )]
     ForeignLayer {
         /// The layer.
         digest: Digest,

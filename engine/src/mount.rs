@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::Layerstore;
 use crate::error::{Error, Result};
 use crate::event::{LayerName, Listener};
-use crate::layers::{Claims, self, Layer, Work};
+use crate::layers::{self, Claims, Layer, Work};
 use crate::names::Found;
 
 /// A mounted image.

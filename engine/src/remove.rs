@@ -132,11 +132,7 @@ impl Layerstore {
         }
         self.store.empty_trash()?;
         self.store.settle_older_than(0)?;
-        Ok(Collected {
-            objects,
-            dead_sessions: recovered.sessions,
-            unrecorded: recovered.unrecorded,
-        })
+        Ok(Collected { objects, dead_sessions: recovered.sessions, unrecorded: recovered.unrecorded })
     }
 }
 

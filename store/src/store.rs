@@ -96,7 +96,8 @@ impl Store {
         &self.0.durable
     }
 
-    pub(crate) fn clock(&self) -> &dyn Clock {
+    /// The clock by which times are recorded.
+    pub fn clock(&self) -> &dyn Clock {
         &*self.0.clock
     }
 

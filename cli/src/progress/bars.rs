@@ -25,6 +25,7 @@ fn style(template: &str) -> ProgressStyle {
 
 /// The bar of the whole: both what is downloaded and what is unpacked counts.
 pub(super) fn total_bar(length: u64) -> ProgressBar {
-    let shown = style("Total: [{wide_bar}] {percent:>3} %  {elapsed} (about {eta} to go)").progress_chars("=> ");
+    let shown =
+        style("Total: [{wide_bar}] {percent:>3} %  {elapsed} (about {eta} to go)").progress_chars("=> ");
     ProgressBar::new(length).with_style(shown)
 }

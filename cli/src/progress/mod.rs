@@ -199,7 +199,8 @@ impl Progress {
             if matches!(self.sink, Sink::Json) {
                 let total = layer.total;
                 let id = &layer.id;
-                let status = json!({ "id": id, "status": "Download complete", "current": done, "total": total });
+                let status =
+                    json!({ "id": id, "status": "Download complete", "current": done, "total": total });
                 self.line(&status.to_string());
             }
             return;

@@ -219,7 +219,12 @@ impl Loader<'_> {
     }
 
     /// Adds the images of a plan whose layers are in the store, with their names.
-    pub(crate) fn commit(&self, plan: &mut Plan, finished: &[Finished], new: &mut Vec<Object>) -> Result<LoadReport> {
+    pub(crate) fn commit(
+        &self,
+        plan: &mut Plan,
+        finished: &[Finished],
+        new: &mut Vec<Object>,
+    ) -> Result<LoadReport> {
         let store = &self.engine.store;
         let mut images = Vec::with_capacity(plan.images.len());
         // An archive may name one image many times.

@@ -123,7 +123,8 @@ impl Pull<'_> {
                     && let Ok(Some(now)) = repository.resolve(tag)
                     && now != *digest
                 {
-                    notes.push(format!("the tag `{tag}` stands for {now} by now; pulled the digest as asked"));
+                    notes
+                        .push(format!("the tag `{tag}` stands for {now} by now; pulled the digest as asked"));
                 }
                 fetched
             }
@@ -267,7 +268,8 @@ impl Pull<'_> {
             Document::Manifest(manifest) => manifest,
         };
         let layers = store.layers(digest)?;
-        let is_image = layers.len() == manifest.layers.len() && media_type::is_config(&manifest.config.media_type);
+        let is_image =
+            layers.len() == manifest.layers.len() && media_type::is_config(&manifest.config.media_type);
         let mut wanted = vec![(manifest.config.digest.clone(), None)];
         if is_image {
             wanted.extend(layers.iter().map(|layer| (layer.blob.clone(), Some(layer.diff_id.clone()))));
@@ -300,7 +302,8 @@ impl Pull<'_> {
         let silent: Vec<Descriptor> =
             index.manifests.iter().filter(|child| child.platform.is_none()).cloned().collect();
         if silent.is_empty() {
-            let present = platforms().flatten().filter(|platform| platform.os != "unknown").cloned().collect();
+            let present =
+                platforms().flatten().filter(|platform| platform.os != "unknown").cloned().collect();
             return Err(Error::NoPlatform { wanted: wanted.into(), present });
         }
         Ok(silent)

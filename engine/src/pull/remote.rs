@@ -5,7 +5,9 @@ use std::io::{self, Read};
 use layerstore_archive::{Error as ArchiveError, Members};
 use layerstore_oci::media_type::LayerKind;
 use layerstore_oci::{Descriptor, Digest, ErrorKind, Index, MAX_DOCUMENT_BYTES};
-use layerstore_registry::{Download, Error as RegistryError, FetchedManifest, Notice, Repository, Selector, Watch};
+use layerstore_registry::{
+    Download, Error as RegistryError, FetchedManifest, Notice, Repository, Selector, Watch,
+};
 use layerstore_store::{Session, Store};
 
 use super::Pull;
@@ -147,7 +149,9 @@ impl Remote<'_> {
             total: size,
         };
         match feeder.receive(layer.clone(), work, Claims::clone(claims), ingest, &mut source) {
-            Err(Error::Read { source: error, .. }) => Err(self.explain(layer, source.download.into_error(error))),
+            Err(Error::Read { source: error, .. }) => {
+                Err(self.explain(layer, source.download.into_error(error)))
+            }
             done => done,
         }
     }

@@ -95,6 +95,16 @@ impl AuthError {
     }
 }
 
+impl AuthError {
+    /// How long the token server asks to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
 fn told(message: Option<&str>) -> String {
     message.map(|message| format!("; it says: {message}")).unwrap_or_default()
 }

@@ -3,7 +3,6 @@
 //! project keeps under `docs/content/spec/auth`).
 //!
 //! Nothing here shows a secret: no error, no `Debug`, no event. A URL is shown without its user, query and fragment.
-#![allow(dead_code, unused_imports)]
 
 mod answer;
 mod challenge;
@@ -15,7 +14,7 @@ mod token;
 
 pub(crate) use challenge::{BearerChallenge, Challenge, challenges};
 pub use error::AuthError;
-pub(crate) use scope::{Action, Scope};
+pub(crate) use scope::Scope;
 pub(crate) use token::{Token, fetch_token};
 
 use url::Url;

@@ -17,7 +17,7 @@ pub enum Error {
     Archive(#[from] layerstore_archive::Error),
     /// The registry does not give what is wanted.
     #[error(transparent)]
-    Registry(#[from] layerstore_registry::Error),
+    Registry(Box<layerstore_registry::Error>),
     /// There is less space than a pull will need.
     #[error("pulling needs about {needed} bytes, and {} has only {available} left", root.display())]
     NoRoom {
@@ -278,6 +278,12 @@ pub enum Error {
 /// The result of an operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+impl From<layerstore_registry::Error> for Error {
+    fn from(error: layerstore_registry::Error) -> Self {
+        Self::Registry(Box::new(error))
+    }
+}
+
 impl Error {
     /// Whether another [`UnpackPolicy`](crate::UnpackPolicy) would accept the layer.
     pub fn is_limit(&self) -> bool {
@@ -322,10 +328,11 @@ impl Error {
             | Self::Ambiguous { .. }
             | Self::WrongType { .. } => ErrorKind::InvalidInput,
             Self::SeveralNames { .. } | Self::Mounted { .. } => ErrorKind::InUse,
-            Self::OtherFlavour { .. } | Self::NotUnpackable { .. } => ErrorKind::Unsupported,
+            Self::OtherFlavour { .. } | Self::NotUnpackable { .. } | Self::ForeignLayer { .. } => {
+                ErrorKind::Unsupported
+            }
             Self::Registry(error) => error.kind(),
             Self::NoRoom { .. } => ErrorKind::NoSpace,
-            Self::ForeignLayer { .. } => ErrorKind::Unsupported,
             Self::Cancelled => ErrorKind::Io,
         }
     }

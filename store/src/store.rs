@@ -122,7 +122,7 @@ fn create_root(root: &Path) -> Result<PathBuf> {
 }
 
 /// Directories of a store.
-const OWN: [&str; 6] = ["blobs", "empty", "ingest", "mnt", "overlay2", "trash"];
+const OWN: [&str; 7] = ["blobs", "empty", "ingest", "mnt", "overlay2", "partial", "trash"];
 /// Files that may be there without a store, or before there is one.
 const ALONE: [&str; 6] = [
     "layerstore.db",

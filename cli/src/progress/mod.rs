@@ -99,8 +99,9 @@ impl Progress {
     }
 
     /// The same for a pull.
-    pub(crate) fn of_pull(self) -> Self {
-        Self { pull: true, ..self }
+    pub(crate) fn of_pull(mut self) -> Self {
+        self.pull = true;
+        self
     }
 
     /// Shows one piece of news.
@@ -393,12 +394,13 @@ fn plan_text(plan: &PullPlan) -> String {
         missing => format!("{missing} of {} layers to fetch, {}", plan.blobs, human_size(plan.fetch)),
     };
     if plan.resume > 0 {
-        text += &format!(" ({} are here from an earlier attempt)", human_size(plan.resume));
+        text.extend([" (", &human_size(plan.resume), " more are here from an earlier attempt)"]);
     }
     if plan.unpack > 0 {
-        text += &format!("; {} to unpack", human_size(plan.unpack));
+        text.extend(["; ", &human_size(plan.unpack), " to unpack"]);
     }
-    text + &format!("; {} free", human_size(plan.available))
+    text.extend(["; ", &human_size(plan.available), " free"]);
+    text
 }
 
 /// Written at once, so that lines of several threads do not mix.

@@ -21,10 +21,25 @@ fn on_terminal() -> (Progress, InMemoryTerm) {
 }
 
 fn lines_of(sink: Sink, tell: impl FnOnce(&Progress)) -> String {
+    told(sink, |progress| {
+        tell(&progress);
+        progress
+    })
+}
+
+fn lines_of_a_pull(sink: Sink) -> String {
+    told(sink, |progress| {
+        let progress = progress.of_pull();
+        a_pull(&progress);
+        progress
+    })
+}
+
+fn told(sink: Sink, tell: impl FnOnce(Progress) -> Progress) -> String {
     let lines = Arc::new(Mutex::new(String::new()));
     let copy = Arc::clone(&lines);
     let out = Box::new(move |text: &str| copy.lock().unwrap().push_str(text));
-    tell(&with(sink, out));
+    drop(tell(with(sink, out)));
     let lines = lines.lock().unwrap();
     lines.clone()
 }
@@ -96,4 +111,86 @@ fn programs_get_an_object_a_line() {
 {"note":"kept"}
 "#;
     assert_eq!(lines_of(Sink::Json, a_load), expected);
+}
+
+/// A pull of two layers, one of which an earlier attempt had begun.
+fn a_pull(progress: &Progress) {
+    let name =
+        |byte: &str| layerstore::LayerName::Digest(format!("sha256:{}", byte.repeat(32)).parse().unwrap());
+    let state = |index, byte: &str, state| progress.tell(&Event::Layer { index, name: name(byte), state });
+    progress.say("1: Pulling from app");
+    progress.tell(&Event::Plan(PullPlan {
+        blobs: 2,
+        missing: 1,
+        fetch: 900,
+        resume: 100,
+        reuse: 0,
+        unpack: 1000,
+        available: 5_000_000,
+    }));
+    state(1, "bb", LayerState::Waiting);
+    state(0, "aa", LayerState::Downloading { total: 1000, resumed: 100 });
+    state(0, "aa", LayerState::Unpacking { total: Some(1000) });
+    progress.tell(&Event::Downloaded { index: 0, done: 500, total: 1000 });
+    progress.tell(&Event::Progress { index: 0, done: 200, total: Some(1000) });
+    progress.tell(&Event::Downloaded { index: 0, done: 1000, total: 1000 });
+    progress.tell(&Event::Progress { index: 0, done: 600, total: Some(1000) });
+    state(1, "bb", LayerState::AlreadyExists);
+    state(0, "aa", LayerState::Done { size: 1000 });
+}
+
+#[test]
+fn a_pull_says_what_it_will_do_and_what_became_of_each_layer() {
+    let expected = "\
+1: Pulling from app
+1 of 2 layers to fetch, 900B (100B more are here from an earlier attempt); 1kB to unpack; 5MB free
+bbbbbbbbbbbb: Waiting for another command that has it under way
+aaaaaaaaaaaa: Resuming at 100B of 1kB
+bbbbbbbbbbbb: Already exists
+aaaaaaaaaaaa: Pull complete
+";
+    assert_eq!(lines_of_a_pull(Sink::Plain), expected);
+}
+
+#[test]
+fn a_program_hears_of_downloading_and_extracting() {
+    let lines = lines_of_a_pull(Sink::Json);
+    let statuses: Vec<String> = lines
+        .lines()
+        .map(|line| {
+            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            format!("{} {}", value["status"].as_str().unwrap(), value["current"])
+        })
+        .collect();
+    assert_eq!(
+        statuses,
+        [
+            "1: Pulling from app null",
+            "Plan null",
+            "Waiting null",
+            "Downloading 100",
+            "Downloading 500",
+            "Download complete 1000",
+            "Already exists 0",
+            "Pull complete 1000"
+        ]
+    );
+}
+
+#[test]
+fn a_bar_turns_from_downloading_to_extracting_above_the_total() {
+    let (progress, term) = on_terminal();
+    let progress = progress.of_pull();
+    progress.tell(&Event::Plan(PullPlan { fetch: 1000, unpack: 1000, ..PullPlan::default() }));
+    progress.begin_download(0, "aaaaaaaaaaaa", 1000, 0);
+    progress.start(0, "aaaaaaaaaaaa", Some(1000));
+    progress.downloaded(0, 500);
+    let shown = term.contents();
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[1].starts_with("aaaaaaaaaaaa: Downloading: [==="), "{shown}");
+    assert!(lines[2].starts_with("Total: [===") && lines[2].contains("25 %"), "{shown}");
+    progress.downloaded(0, 1000);
+    progress.advance(0, 100, Some(1000));
+    let shown = term.contents();
+    assert!(shown.contains("aaaaaaaaaaaa: Extracting: [=") && shown.contains("55 %"), "{shown}");
 }

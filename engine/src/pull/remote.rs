@@ -150,13 +150,13 @@ impl Remote<'_> {
         };
         match feeder.receive(layer.clone(), work, Claims::clone(claims), ingest, &mut source) {
             Err(Error::Read { source: error, .. }) => {
-                Err(self.explain(layer, source.download.into_error(error)))
+                Err(Self::explain(layer, source.download.into_error(error)))
             }
             done => done,
         }
     }
 
-    fn explain(&self, layer: &Layer, error: RegistryError) -> Error {
+    fn explain(layer: &Layer, error: RegistryError) -> Error {
         if matches!(error, RegistryError::Stopped) {
             return Error::Cancelled;
         }

@@ -163,7 +163,7 @@ impl Progress {
     }
 
     fn begin_download(&self, index: usize, id: &str, total: u64, resumed: u64) {
-        if resumed > 0 && !matches!(self.sink, Sink::Json) {
+        if resumed > 0 && resumed < total && !matches!(self.sink, Sink::Json) {
             let (resumed, total) = (human_size(resumed), human_size(total));
             self.line(&format!("{id}: Resuming at {resumed} of {total}"));
         }
@@ -394,7 +394,8 @@ fn plan_text(plan: &PullPlan) -> String {
         missing => format!("{missing} of {} layers to fetch, {}", plan.blobs, human_size(plan.fetch)),
     };
     if plan.resume > 0 {
-        text.extend([" (", &human_size(plan.resume), " more are here from an earlier attempt)"]);
+        let more = if plan.missing == 0 { "" } else { " more" };
+        text.extend([" (", &human_size(plan.resume), more, " are here from an earlier attempt)"]);
     }
     if plan.unpack > 0 {
         text.extend(["; ", &human_size(plan.unpack), " to unpack"]);

@@ -78,12 +78,7 @@ impl Client {
         self.open(reference.domain(), reference.path(), watch)
     }
 
-    /// Makes sure that `domain` is a registry that lets us in.
-    pub fn ping(&self, domain: &str, watch: &dyn Watch) -> Result<()> {
-        self.open(domain, "", watch)?.ping()
-    }
-
-    fn open<'w>(&self, domain: &str, path: &str, watch: &'w dyn Watch) -> Result<Repository<'w>> {
+    pub(crate) fn open<'w>(&self, domain: &str, path: &str, watch: &'w dyn Watch) -> Result<Repository<'w>> {
         let hosts = self.shared.hosts.hosts(domain)?.into_iter().map(Arc::new).collect();
         let (domain, path) = (domain.to_owned(), path.to_owned());
         Ok(Repository { shared: Arc::clone(&self.shared), domain, path, hosts, watch })

@@ -16,6 +16,7 @@ mod error;
 mod host;
 mod hosts;
 mod limited;
+mod login;
 mod manifest;
 mod network;
 mod request;
@@ -26,7 +27,9 @@ mod watch;
 
 pub use auth::AuthError;
 pub use client::{Client, Options, Repository};
-pub use credentials::{AuthFiles, Credential, CredentialError, Credentials, Stored};
+pub use credentials::{
+    AuthFiles, Credential, CredentialError, Credentials, FixedCredential, Stored, registry_name,
+};
 pub use download::Download;
 pub use error::{Error, Problem, Result};
 pub use host::{Capabilities, Host, Tls};

@@ -51,6 +51,8 @@ pub(crate) struct Call<'a> {
     /// A repository that content is to be mounted from.
     pub(crate) mount_from: Option<&'a str>,
     pub(crate) body: Option<&'a MakeBody<'a>>,
+    /// Whether it is there to find out if a credential is accepted.
+    pub(crate) login: bool,
     /// What messages call it.
     pub(crate) what: String,
 }
@@ -65,6 +67,7 @@ impl Call<'_> {
             push: false,
             mount_from: None,
             body: None,
+            login: false,
             what: what.into(),
         }
     }
@@ -75,13 +78,6 @@ impl Call<'_> {
 }
 
 impl Repository<'_> {
-    pub(crate) fn ping(&self) -> Result<()> {
-        let call = Call::new(Method::GET, Target::Base, "the API");
-        self.on_hosts(crate::client::Need::Resolve, |host, attempts| {
-            self.send_patiently(host, &call, attempts).map(drop)
-        })
-    }
-
     /// Sends until there is an answer, at most `attempts` times.
     pub(crate) fn send_patiently(&self, host: &Host, call: &Call<'_>, attempts: u32) -> Result<Response> {
         self.patiently(attempts, || self.send(host, call))
@@ -151,17 +147,25 @@ impl Repository<'_> {
             scopes: &scopes,
             http: &self.shared.transport.client(&host.tls, false)?,
             plain_http: base.scheme() == "http",
+            login: call.login,
+            name: self.credentials_name(host),
         };
-        let authorization = authorizer.known(request)?;
+        let authorization = authorizer.known(&request)?;
         let response = self.follow(host, base, call, authorization.as_ref())?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok((response, authorization));
         }
-        let answer = authorizer.answer(request, response.headers(), authorization.as_ref())?;
+        let answer = authorizer.answer(&request, response.headers(), authorization.as_ref())?;
         let Some(answer) = answer else { return Ok((response, authorization)) };
         drop(response);
         let response = self.follow(host, base, call, Some(&answer))?;
         Ok((response, Some(answer)))
+    }
+
+    /// What the credentials for a host are looked up by: a registry's name as the user wrote it, which may have a port
+    /// that no URL keeps.
+    fn credentials_name(&self, host: &Host) -> String {
+        if host.namespace.is_none() { self.domain.clone() } else { host.authority() }
     }
 
     fn scopes(&self, call: &Call<'_>) -> Vec<Scope> {
@@ -245,7 +249,7 @@ impl Repository<'_> {
     /// Why there is no success.
     pub(crate) fn refusal(
         &self,
-        host: &Host,
+        from: &Host,
         call: &Call<'_>,
         response: Response,
         authorization: Option<&HeaderValue>,
@@ -265,8 +269,9 @@ impl Repository<'_> {
         let errors = serde_json::from_slice::<Errors>(&body).unwrap_or_default();
         let explained = !errors.errors.is_empty();
         let detail = errors.text().filter(|detail| !reflects(detail, authorization));
-        let (host, repository, what) = (host.authority(), self.path.clone(), call.what.clone());
-        let sent = authorization.is_some() && self.shared.authorizer.has_credentials(&host, &repository);
+        let (host, repository, what) = (from.authority(), self.path.clone(), call.what.clone());
+        let sent = authorization.is_some()
+            && self.shared.authorizer.has_credentials(&self.credentials_name(from), &repository);
         match status {
             StatusCode::UNAUTHORIZED => Error::Unauthorized { host, repository, sent, detail },
             StatusCode::FORBIDDEN => Error::Denied { host, repository, sent, detail },

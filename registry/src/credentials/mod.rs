@@ -6,6 +6,7 @@
 
 mod error;
 mod file;
+mod fixed;
 mod helper;
 mod key;
 mod login;
@@ -17,6 +18,8 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 
 pub use error::CredentialError;
+pub use fixed::FixedCredential;
+pub use key::registry_name;
 pub use login::Stored;
 
 use crate::Secret;

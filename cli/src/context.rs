@@ -1,6 +1,7 @@
 //! What the environment says: where the store is, what to log, whether colours are wanted.
 
 use std::env;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use layerstore::Layerstore;
@@ -54,6 +55,14 @@ impl Context {
     /// Says what is about to happen.
     pub(crate) fn talk(&self, text: &str) {
         self.progress().say(text);
+    }
+
+    /// Warns in words of Docker's, which begin with a warning themselves.
+    pub(crate) fn warn(&self, text: &str) {
+        if !self.quiet {
+            // If nobody listens, there is nobody to complain to.
+            drop(io::stderr().write_all(format!("{text}\n").as_bytes()));
+        }
     }
 
     pub(crate) fn progress(&self) -> Progress {

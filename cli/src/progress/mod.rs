@@ -99,8 +99,9 @@ impl Progress {
     }
 
     /// The same for a pull.
-    pub(crate) fn of_pull(self) -> Self {
-        Self { pull: true, ..self }
+    pub(crate) fn of_pull(mut self) -> Self {
+        self.pull = true;
+        self
     }
 
     /// Shows one piece of news.

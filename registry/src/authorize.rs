@@ -126,9 +126,16 @@ impl Authorizer {
         let scopes = Scope::merge(request.scopes);
         let text: Vec<String> = scopes.iter().map(ToString::to_string).collect();
         let key = (host.clone(), text.join(" "));
+        let cached = || {
+            let header = self.state().tokens.get(&key).filter(|token| token.is_fresh()).and_then(bearer);
+            header.filter(|header| Some(header) != rejected)
+        };
+        if let Some(header) = cached() {
+            return Ok(header);
+        }
+        // Somebody else may fetch the same one just now.
         let _one_at_a_time = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
-        let cached = self.state().tokens.get(&key).filter(|token| token.is_fresh()).and_then(bearer);
-        if let Some(header) = cached.filter(|header| Some(header) != rejected) {
+        if let Some(header) = cached() {
             return Ok(header);
         }
         let credential = self.credential(&request.name, request.repository)?;

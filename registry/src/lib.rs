@@ -19,9 +19,12 @@ mod limited;
 mod login;
 mod manifest;
 mod network;
+mod pace;
 mod request;
 mod retry;
 mod secret;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod watch;
 

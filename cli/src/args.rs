@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use layerstore::registry::Secret;
 
 pub(crate) use filter::Filter;
 #[cfg(test)]
@@ -26,6 +27,11 @@ const ROOT_HELP: &str =
     "Where the store is [default: /var/lib/layerstore for root, else $XDG_DATA_HOME/layerstore]";
 
 const IMAGE_ARG: &str = "A name, an ID, or the first digits of one";
+
+const SERVER_HELP: &str = "The registry, as in the names of images [default: docker.io]";
+
+const AUTHFILE_HELP: &str =
+    "Where credentials are [default: Docker's config.json, then containers' auth.json]";
 
 const IMAGE_HELP: &str = "\
 IMAGE is a name (nginx, localhost:5000/a/b:tag, name@sha256:…), an image ID, or the first four or more \
@@ -107,6 +113,8 @@ pub(crate) enum Command {
     Ls(List),
     Cat(Cat),
     Gc(Gc),
+    Login(Login),
+    Logout(Logout),
     Limits(Limits),
     Info(Info),
     Version(Version),
@@ -164,8 +172,7 @@ impl Command {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Registry options")]
 pub(crate) struct RegistryArgs {
-    /// Where credentials are [default: Docker's config.json, then containers' auth.json]
-    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true)]
+    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true, help = AUTHFILE_HELP)]
     pub(crate) authfile: Option<PathBuf>,
 
     /// Directories with containerd's hosts.toml or Docker's certificates for each registry
@@ -507,6 +514,50 @@ pub(crate) struct Gc {
     /// Also delete what interrupted pulls have fetched; it is kept for a day otherwise
     #[arg(long)]
     pub(crate) interrupted: bool,
+}
+
+/// Log in to a registry
+///
+/// Makes sure that the registry accepts the user and the password, and keeps them for later: with the credential
+/// helper that the file names, else in the file itself. Without options, tries what is kept first.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  layerstore login
+  layerstore login registry.example.com
+  layerstore login -u user --password-stdin localhost:5000 < password")]
+pub(crate) struct Login {
+    #[arg(help = SERVER_HELP)]
+    pub(crate) server: Option<String>,
+
+    /// The user [default: asks]
+    #[arg(short, long)]
+    pub(crate) username: Option<String>,
+
+    /// The password [default: asks]; other users of this machine can see it
+    #[arg(short, long, conflicts_with = "password_stdin")]
+    pub(crate) password: Option<Secret>,
+
+    /// Read the password from standard input
+    #[arg(long, requires = "username")]
+    pub(crate) password_stdin: bool,
+
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+}
+
+/// Forget the user and the password for a registry
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  layerstore logout
+  layerstore logout registry.example.com")]
+pub(crate) struct Logout {
+    #[arg(help = SERVER_HELP)]
+    pub(crate) server: Option<String>,
+
+    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true, help = AUTHFILE_HELP)]
+    pub(crate) authfile: Option<PathBuf>,
 }
 
 /// Show or change what the store accepts of a layer, and how it unpacks

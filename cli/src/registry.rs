@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use layerstore::oci::Reference;
-use layerstore::registry::{AuthFiles, Client, HostOptions, Options, Proxies};
+use layerstore::registry::{
+    AuthFiles, Client, Credential, Error, FixedCredential, HostOptions, Options, Proxies, Retry,
+};
 
 use crate::args::RegistryArgs;
 use crate::errors::Failure;
@@ -23,8 +25,26 @@ pub(crate) fn client<'a>(
     if args.insecure {
         hosts.insecure.extend(references.into_iter().map(|reference| reference.domain().to_owned()));
     }
-    let credentials = Some(Arc::new(auth_files(args)) as _);
+    let credentials = Some(Arc::new(auth_files(args.authfile.as_deref())) as _);
     let options = Options { hosts, credentials, proxies: proxies(), ..Options::default() };
+    Ok(Client::new(options).map_err(layerstore::Error::from)?)
+}
+
+/// A client that shows `credential` to the registry `name`, to find out whether it is good.
+pub(crate) fn login_client(
+    args: &RegistryArgs,
+    name: &str,
+    credential: Credential,
+) -> Result<Client, Failure> {
+    let mut hosts = hosts(args);
+    if args.insecure {
+        hosts.insecure.push(name.to_owned());
+    }
+    let fixed =
+        FixedCredential::new(name, credential).map_err(Error::from).map_err(layerstore::Error::from)?;
+    // Somebody is waiting, and can try again.
+    let retry = Retry { attempts: 2, ..Retry::default() };
+    let options = Options { hosts, credentials: Some(Arc::new(fixed)), proxies: proxies(), retry };
     Ok(Client::new(options).map_err(layerstore::Error::from)?)
 }
 
@@ -42,9 +62,9 @@ fn hosts(args: &RegistryArgs) -> HostOptions {
 }
 
 /// The file that was named, alone; else those of Docker and of podman, in this order.
-pub(crate) fn auth_files(args: &RegistryArgs) -> AuthFiles {
-    let files = match &args.authfile {
-        Some(file) => vec![file.clone()],
+pub(crate) fn auth_files(authfile: Option<&Path>) -> AuthFiles {
+    let files = match authfile {
+        Some(file) => vec![file.to_owned()],
         None => default_auth_files(|name| env::var_os(name).map(PathBuf::from)),
     };
     AuthFiles::new(files)

@@ -1,6 +1,6 @@
 //! What to show to which host: it is asked once without, and remembered from then on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
@@ -8,13 +8,11 @@ use base64::prelude::BASE64_STANDARD;
 use reqwest::blocking::Client;
 use reqwest::header::{HeaderMap, HeaderValue};
 
-use crate::auth::{BearerChallenge, Challenge, Scope, Token, challenges, fetch_token};
-use crate::credentials::{Credential, Credentials};
+use crate::auth::{BearerChallenge, Challenge, Purpose, Scope, Token, challenges, fetch_token};
+use crate::credentials::{Credential, CredentialError, Credentials};
 use crate::error::{Error, Result};
 use crate::host::Host;
-
-/// What token servers write into their logs.
-const CLIENT_ID: &str = "layerstore";
+use crate::secret::Secret;
 
 /// Knows how each host wants to be asked, and the tokens it has been given.
 #[derive(Debug)]
@@ -31,6 +29,8 @@ struct State {
     tokens: HashMap<(String, String), Token>,
     /// Helpers are programs, and slow.
     found: HashMap<(String, String), Option<Credential>>,
+    /// Names for which there is no helper.
+    warned: HashSet<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -40,14 +40,18 @@ enum Scheme {
 }
 
 /// Who is asked for what, and how.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Request<'a> {
     pub(crate) host: &'a Host,
+    /// What the host's credentials are looked up by.
+    pub(crate) name: String,
     pub(crate) repository: &'a str,
     pub(crate) scopes: &'a [Scope],
     /// Shows no certificate: for the token server.
     pub(crate) http: &'a Client,
     pub(crate) plain_http: bool,
+    /// Whether an identity token is wanted, and nothing else.
+    pub(crate) login: bool,
 }
 
 impl Authorizer {
@@ -56,7 +60,7 @@ impl Authorizer {
     }
 
     /// What the host is known to want to see.
-    pub(crate) fn known(&self, request: Request<'_>) -> Result<Option<HeaderValue>> {
+    pub(crate) fn known(&self, request: &Request<'_>) -> Result<Option<HeaderValue>> {
         let scheme = self.state().schemes.get(&request.host.authority()).cloned();
         match scheme {
             None => Ok(None),
@@ -69,7 +73,7 @@ impl Authorizer {
     /// nothing (else) to show.
     pub(crate) fn answer(
         &self,
-        request: Request<'_>,
+        request: &Request<'_>,
         headers: &HeaderMap,
         rejected: Option<&HeaderValue>,
     ) -> Result<Option<HeaderValue>> {
@@ -89,13 +93,19 @@ impl Authorizer {
         }
     }
 
+    /// The identity token that the host's token server has given.
+    pub(crate) fn identity_token(&self, host: &Host) -> Option<Secret> {
+        let authority = host.authority();
+        self.state().tokens.iter().find(|((host, _), _)| *host == authority)?.1.refresh.clone()
+    }
+
     /// Whether requests to this host are made in somebody's name.
     pub(crate) fn has_credentials(&self, host: &str, repository: &str) -> bool {
         self.credential(host, repository).is_ok_and(|credential| credential.is_some())
     }
 
-    fn basic(&self, request: Request<'_>) -> Result<Option<HeaderValue>> {
-        match self.credential(&request.host.authority(), request.repository)? {
+    fn basic(&self, request: &Request<'_>) -> Result<Option<HeaderValue>> {
+        match self.credential(&request.name, request.repository)? {
             Some(Credential::Basic { username, password }) => {
                 let pair = BASE64_STANDARD.encode(format!("{username}:{}", password.reveal()));
                 Ok(header(&format!("Basic {pair}")))
@@ -108,7 +118,7 @@ impl Authorizer {
     /// A token other than the `rejected` one, from those that are there or from the token server.
     fn token(
         &self,
-        request: Request<'_>,
+        request: &Request<'_>,
         challenge: &BearerChallenge,
         rejected: Option<&HeaderValue>,
     ) -> Result<HeaderValue> {
@@ -116,14 +126,22 @@ impl Authorizer {
         let scopes = Scope::merge(request.scopes);
         let text: Vec<String> = scopes.iter().map(ToString::to_string).collect();
         let key = (host.clone(), text.join(" "));
-        let _one_at_a_time = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
-        let cached = self.state().tokens.get(&key).filter(|token| token.is_fresh()).and_then(bearer);
-        if let Some(header) = cached.filter(|header| Some(header) != rejected) {
+        let cached = || {
+            let header = self.state().tokens.get(&key).filter(|token| token.is_fresh()).and_then(bearer);
+            header.filter(|header| Some(header) != rejected)
+        };
+        if let Some(header) = cached() {
             return Ok(header);
         }
-        let credential = self.credential(&host, request.repository)?;
+        // Somebody else may fetch the same one just now.
+        let _one_at_a_time = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(header) = cached() {
+            return Ok(header);
+        }
+        let credential = self.credential(&request.name, request.repository)?;
+        let purpose = if request.login { Purpose::Login } else { Purpose::Access };
         let token =
-            fetch_token(request.http, challenge, &scopes, credential.as_ref(), request.plain_http, CLIENT_ID)
+            fetch_token(request.http, challenge, &scopes, credential.as_ref(), request.plain_http, purpose)
                 .map_err(|source| Error::Auth { host: host.clone(), source })?;
         let header = bearer(&token).ok_or_else(|| Error::Protocol {
             host,
@@ -140,7 +158,16 @@ impl Authorizer {
         if let Some(found) = self.state().found.get(&key) {
             return Ok(found.clone());
         }
-        let found = credentials.find(host, repository)?;
+        let found = match credentials.find(host, repository) {
+            // Much can be had without; where not, the refusal comes after this.
+            Err(error @ CredentialError::HelperMissing { .. }) => {
+                if self.state().warned.insert(host.to_owned()) {
+                    tracing::warn!("going on without credentials for {host}: {error}");
+                }
+                None
+            }
+            found => found?,
+        };
         self.state().found.insert(key, found.clone());
         Ok(found)
     }

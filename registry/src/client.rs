@@ -42,7 +42,8 @@ pub(crate) struct Shared {
     pub(crate) transport: Transport,
     pub(crate) authorizer: Authorizer,
     pub(crate) retry: Retry,
-    /// Where hosts that left it open turned out to have their API.
+    /// Where hosts that leave it open have their API. What has once answered there stays: who can cut connections must
+    /// not lead us from TLS to plain HTTP later.
     bases: Mutex<HashMap<Url, Url>>,
 }
 
@@ -53,12 +54,18 @@ impl Shared {
         bases.get(&host.base).unwrap_or(&host.base).clone()
     }
 
-    /// Turns to the other scheme. `None` if there is none, or it is the one that was used.
-    pub(crate) fn other_base(&self, host: &Host, used: &Url) -> Option<Url> {
-        let other = host.alternative.as_ref().filter(|other| *other != used)?;
-        let mut bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
-        bases.insert(host.base.clone(), other.clone());
-        Some(other.clone())
+    /// Where else the API may be, as long as nothing has answered.
+    pub(crate) fn other_base<'h>(&self, host: &'h Host) -> Option<&'h Url> {
+        let bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
+        host.alternative.as_ref().filter(|_| !bases.contains_key(&host.base))
+    }
+
+    /// The API has answered there.
+    pub(crate) fn settle(&self, host: &Host, base: &Url) {
+        if host.alternative.is_some() {
+            let mut bases = self.bases.lock().unwrap_or_else(PoisonError::into_inner);
+            bases.entry(host.base.clone()).or_insert_with(|| base.clone());
+        }
     }
 }
 
@@ -78,12 +85,7 @@ impl Client {
         self.open(reference.domain(), reference.path(), watch)
     }
 
-    /// Makes sure that `domain` is a registry that lets us in.
-    pub fn ping(&self, domain: &str, watch: &dyn Watch) -> Result<()> {
-        self.open(domain, "", watch)?.ping()
-    }
-
-    fn open<'w>(&self, domain: &str, path: &str, watch: &'w dyn Watch) -> Result<Repository<'w>> {
+    pub(crate) fn open<'w>(&self, domain: &str, path: &str, watch: &'w dyn Watch) -> Result<Repository<'w>> {
         let hosts = self.shared.hosts.hosts(domain)?.into_iter().map(Arc::new).collect();
         let (domain, path) = (domain.to_owned(), path.to_owned());
         Ok(Repository { shared: Arc::clone(&self.shared), domain, path, hosts, watch })

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use layerstore_oci::Digest;
 use reqwest::StatusCode;
@@ -12,8 +12,8 @@ use reqwest::header::{CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
 use crate::client::{Need, Repository};
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::pace::{Pace, without_url};
 use crate::request::Call;
-use crate::retry::Retry;
 
 /// Bytes after which earlier failures are forgotten: a long download may be cut many times, as long as it gets on.
 const PROGRESS: u64 = 1 << 20;
@@ -38,12 +38,21 @@ pub struct Download<'w> {
     error: Option<Error>,
 }
 
-#[derive(Debug)]
 struct Connection {
     response: Response,
     /// Bytes before the offset that the server sends all the same.
     skip: u64,
     pace: Pace,
+}
+
+impl std::fmt::Debug for Connection {
+    /// The URL of the answer may hold a signature.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("skip", &self.skip)
+            .field("pace", &self.pace)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Repository<'_> {
@@ -71,6 +80,12 @@ impl Download<'_> {
         self.error.unwrap_or(Error::Read { host, what, source: error })
     }
 
+    /// Asks these hosts, in this order.
+    pub(crate) fn from_hosts(mut self, hosts: &[Arc<Host>]) -> Self {
+        self.hosts = hosts.to_vec();
+        self
+    }
+
     fn what(&self) -> String {
         format!("blob {}", self.digest)
     }
@@ -87,6 +102,9 @@ impl Download<'_> {
         loop {
             if self.offset >= self.size || buffer.is_empty() {
                 return Ok(0);
+            }
+            if self.repository.watch.is_stopped() {
+                return Err(Error::Stopped);
             }
             match self.attempt(buffer) {
                 Ok(0) => {}
@@ -105,7 +123,8 @@ impl Download<'_> {
 
     /// Waits for another attempt, or turns to the next host, or gives up.
     fn recover(&mut self, error: Error) -> Result<()> {
-        if self.offset - self.failed_at >= PROGRESS {
+        // A server that begins anew each time makes us receive all of it for each step.
+        if self.offset - self.failed_at >= PROGRESS && !self.whole {
             self.failures = 0;
         }
         self.failed_at = self.offset;
@@ -164,7 +183,7 @@ impl Download<'_> {
             }
             Ok(count) => Ok(count),
             Err(source) if source.kind() == io::ErrorKind::Interrupted => Ok(0),
-            Err(source) => Err(Error::Read { host: host.authority(), what, source }),
+            Err(source) => Err(Error::Read { host: host.authority(), what, source: without_url(source) }),
         }
     }
 
@@ -196,6 +215,7 @@ impl Download<'_> {
                     let reason = format!("{length} bytes, where the manifest says {}", self.size);
                     return Err(self.protocol(host, reason));
                 }
+                self.whole = self.offset > 0;
                 self.offset
             }
             _ => return Err(self.repository.refusal(host, &call, response, authorization.as_ref())),
@@ -227,28 +247,6 @@ impl Read for Download<'_> {
     }
 }
 
-/// Watches how fast a server sends. Time that the reader takes for itself does not count.
-#[derive(Debug, Default)]
-struct Pace {
-    waited: Duration,
-    received: u64,
-}
-
-impl Pace {
-    /// Notes that `count` bytes took `time`, and tells whether that is too slow for too long.
-    fn is_stalled(&mut self, time: Duration, count: usize, retry: &Retry) -> bool {
-        self.waited += time;
-        self.received += count as u64;
-        if self.waited < retry.stall {
-            return false;
-        }
-        let enough = retry.least_rate.saturating_mul(self.waited.as_secs());
-        let stalled = self.received < enough;
-        *self = Self::default();
-        stalled
-    }
-}
-
 /// `bytes 100-199/200`: the first position, and the whole length if it is given (RFC 9110, 14.4).
 fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
     let text = headers.get(CONTENT_RANGE)?.to_str().ok()?;
@@ -275,17 +273,5 @@ mod tests {
         for wrong in ["bytes 5-10/10", "bytes 9-5/10", "bytes */10", "items 5-9/10", "bytes 5-9", "5-9/10"] {
             assert_eq!(range(wrong), None, "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_drip_is_a_stall_and_a_pause_of_the_reader_is_not() {
-        let retry = Retry { stall: Duration::from_secs(10), least_rate: 100, ..Retry::default() };
-        let mut pace = Pace::default();
-        let second = Duration::from_secs(1);
-        assert!((0..9).all(|_| !pace.is_stalled(second, 1, &retry)));
-        assert!(pace.is_stalled(second, 1, &retry));
-        let mut pace = Pace::default();
-        assert!((0..100).all(|_| !pace.is_stalled(second, 200, &retry)));
-        assert!((0..1000).all(|_| !pace.is_stalled(Duration::from_micros(1), 1, &retry)));
     }
 }

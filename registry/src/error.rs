@@ -36,11 +36,11 @@ pub enum Error {
         source: AuthError,
     },
     /// 401: the registry wants credentials, or other ones.
-    #[error("{host} refuses access to `{repository}`{}: unauthorized{}", if *sent { " with the credentials given" } else { "" }, detail_of(detail.as_deref()))]
+    #[error("{host} refuses access{}{}: unauthorized{}", to(repository), if *sent { " with the credentials given" } else { "" }, detail_of(detail.as_deref()))]
     Unauthorized {
         /// The registry.
         host: String,
-        /// The repository.
+        /// The repository; empty for the registry as a whole.
         repository: String,
         /// Whether credentials were sent.
         sent: bool,
@@ -48,7 +48,7 @@ pub enum Error {
         detail: Option<String>,
     },
     /// 403: the registry knows who asks, and says no.
-    #[error("{host} denies access to `{repository}`{}", detail_of(detail.as_deref()))]
+    #[error("{host} denies access{}{}", to(repository), detail_of(detail.as_deref()))]
     Denied {
         /// The registry.
         host: String,
@@ -195,6 +195,14 @@ pub enum Error {
         /// `pull`, `resolve` or `push`.
         what: &'static str,
     },
+    /// A login at a registry that another server stands for.
+    #[error("{domain} is served by {server}, as this machine's configuration has it: log in to {server}")]
+    Elsewhere {
+        /// The registry.
+        domain: String,
+        /// The server.
+        server: String,
+    },
     /// What is to be sent cannot be read.
     #[error("cannot read {what} to send it")]
     Source {
@@ -318,7 +326,7 @@ impl Error {
             | Self::Protocol { .. }
             | Self::Stopped => ErrorKind::Unavailable,
             Self::DigestMismatch { .. } => ErrorKind::Corrupt,
-            Self::TooLarge { .. } | Self::NoHost { .. } => ErrorKind::InvalidInput,
+            Self::TooLarge { .. } | Self::NoHost { .. } | Self::Elsewhere { .. } => ErrorKind::InvalidInput,
             Self::Source { source, .. } => ErrorKind::of_io(source),
         }
     }
@@ -358,6 +366,10 @@ impl Error {
         }
         text
     }
+}
+
+fn to(repository: &str) -> String {
+    if repository.is_empty() { String::new() } else { format!(" to `{repository}`") }
 }
 
 fn detail_of(detail: Option<&str>) -> String {

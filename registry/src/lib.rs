@@ -16,17 +16,23 @@ mod error;
 mod host;
 mod hosts;
 mod limited;
+mod login;
 mod manifest;
 mod network;
+mod pace;
 mod request;
 mod retry;
 mod secret;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod watch;
 
 pub use auth::AuthError;
 pub use client::{Client, Options, Repository};
-pub use credentials::{AuthFiles, Credential, CredentialError, Credentials, Stored};
+pub use credentials::{
+    AuthFiles, Credential, CredentialError, Credentials, FixedCredential, Stored, registry_name,
+};
 pub use download::Download;
 pub use error::{Error, Problem, Result};
 pub use host::{Capabilities, Host, Tls};

@@ -1,6 +1,7 @@
 //! Manifests and indexes: what a tag stands for, and documents by digest.
 
 use std::io::Read as _;
+use std::sync::Arc;
 
 use layerstore_oci::{Digest, Hasher, MAX_DOCUMENT_BYTES, media_type};
 use reqwest::Method;
@@ -78,7 +79,7 @@ impl Repository<'_> {
             let fetch = || {
                 self.patiently(attempts, || {
                     let response = self.send(host, &call)?;
-                    read_manifest(host, &call.what, response)
+                    self.read_manifest(host, &call.what, response)
                 })
             };
             let wanted = match selector {
@@ -103,24 +104,27 @@ impl Repository<'_> {
                 limit: MAX_DOCUMENT_BYTES,
             });
         }
-        let fetch = || -> Result<Vec<u8>> {
+        let fetch = |hosts: &[Arc<Host>]| -> Result<Vec<u8>> {
             let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-            let mut download = self.download(digest, size, 0);
+            let mut download = self.download(digest, size, 0).from_hosts(hosts);
             match download.read_to_end(&mut bytes) {
                 Ok(_) => Ok(bytes),
                 Err(error) => Err(download.into_error(error)),
             }
         };
-        let mut bytes = fetch()?;
-        if digest_of(digest, &bytes) != *digest {
-            bytes = fetch()?;
+        let hosts = self.hosts_for(Need::Pull)?;
+        let mut last = None;
+        // A mirror that sends something else may be asked in vain for ever.
+        for first in [0, hosts.len() - 1] {
+            let bytes = fetch(&hosts[first..])?;
             let actual = digest_of(digest, &bytes);
-            if actual != *digest {
-                let (host, what) = (self.domain.clone(), format!("blob {digest}"));
-                return Err(Error::DigestMismatch { host, what, actual });
+            if actual == *digest {
+                return Ok(bytes);
             }
+            last = Some(actual);
         }
-        Ok(bytes)
+        let (host, what) = (self.domain.clone(), format!("blob {digest}"));
+        Err(last.map_or(Error::Stopped, |actual| Error::DigestMismatch { host, what, actual }))
     }
 
     pub(crate) fn manifest_call(&self, method: Method, selector: Selector<'_>) -> Call<'static> {
@@ -157,33 +161,36 @@ struct Unverified {
     bytes: Vec<u8>,
 }
 
-fn read_manifest(host: &Host, what: &str, response: Response) -> Result<Unverified> {
-    let announced = announced(response.headers());
-    let media_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type =
-        media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim().to_owned();
-    let bytes = read_document(host, what, response)?;
-    Ok(Unverified { announced, media_type, bytes })
-}
+impl Repository<'_> {
+    fn read_manifest(&self, host: &Host, what: &str, response: Response) -> Result<Unverified> {
+        let announced = announced(response.headers());
+        let media_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let media_type =
+            media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim().to_owned();
+        let bytes = self.read_document(host, what, response)?;
+        Ok(Unverified { announced, media_type, bytes })
+    }
 
-/// Reads an answer of at most [`MAX_DOCUMENT_BYTES`].
-pub(crate) fn read_document(host: &Host, what: &str, response: Response) -> Result<Vec<u8>> {
-    let too_large =
-        || Error::TooLarge { host: host.authority(), what: what.to_owned(), limit: MAX_DOCUMENT_BYTES };
-    let length = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    if length.is_some_and(|length: u64| length > MAX_DOCUMENT_BYTES) {
-        return Err(too_large());
+    /// Reads an answer of at most [`MAX_DOCUMENT_BYTES`].
+    pub(crate) fn read_document(&self, host: &Host, what: &str, response: Response) -> Result<Vec<u8>> {
+        let too_large =
+            || Error::TooLarge { host: host.authority(), what: what.to_owned(), limit: MAX_DOCUMENT_BYTES };
+        let length =
+            response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        if length.is_some_and(|length: u64| length > MAX_DOCUMENT_BYTES) {
+            return Err(too_large());
+        }
+        let mut bytes = Vec::new();
+        let mut body = self.paced(response);
+        let read = body.by_ref().take(MAX_DOCUMENT_BYTES + 1).read_to_end(&mut bytes);
+        if let Err(source) = read {
+            return Err(body.failure(host, what, source));
+        }
+        if bytes.len() as u64 > MAX_DOCUMENT_BYTES {
+            return Err(too_large());
+        }
+        Ok(bytes)
     }
-    let mut bytes = Vec::new();
-    response.take(MAX_DOCUMENT_BYTES + 1).read_to_end(&mut bytes).map_err(|source| Error::Read {
-        host: host.authority(),
-        what: what.to_owned(),
-        source,
-    })?;
-    if bytes.len() as u64 > MAX_DOCUMENT_BYTES {
-        return Err(too_large());
-    }
-    Ok(bytes)
 }
 
 fn verified(

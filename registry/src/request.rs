@@ -51,6 +51,8 @@ pub(crate) struct Call<'a> {
     /// A repository that content is to be mounted from.
     pub(crate) mount_from: Option<&'a str>,
     pub(crate) body: Option<&'a MakeBody<'a>>,
+    /// Whether it is there to find out if a credential is accepted.
+    pub(crate) login: bool,
     /// What messages call it.
     pub(crate) what: String,
 }
@@ -65,6 +67,7 @@ impl Call<'_> {
             push: false,
             mount_from: None,
             body: None,
+            login: false,
             what: what.into(),
         }
     }
@@ -75,13 +78,6 @@ impl Call<'_> {
 }
 
 impl Repository<'_> {
-    pub(crate) fn ping(&self) -> Result<()> {
-        let call = Call::new(Method::GET, Target::Base, "the API");
-        self.on_hosts(crate::client::Need::Resolve, |host, attempts| {
-            self.send_patiently(host, &call, attempts).map(drop)
-        })
-    }
-
     /// Sends until there is an answer, at most `attempts` times.
     pub(crate) fn send_patiently(&self, host: &Host, call: &Call<'_>, attempts: u32) -> Result<Response> {
         self.patiently(attempts, || self.send(host, call))
@@ -125,20 +121,27 @@ impl Repository<'_> {
     /// The same, with whatever status there is.
     pub(crate) fn send_raw(&self, host: &Host, call: &Call<'_>) -> Result<(Response, Option<HeaderValue>)> {
         let base = self.shared.base(host);
-        let first = match self.send_to(host, &base, call) {
+        let first = self.send_to(host, &base, call);
+        let other = match &first {
             // A server of TLS may say so with a status, in clear text.
-            Ok((response, _)) if base.scheme() == "http" && response.status() == StatusCode::BAD_REQUEST => {
-                Ok((response, None))
-            }
-            Err(Error::Unreachable { host, problem, source }) if is_other_scheme(&source) => {
-                Err(Error::Unreachable { host, problem, source })
-            }
-            done => return done,
+            Ok((response, _)) => base.scheme() == "http" && response.status() == StatusCode::BAD_REQUEST,
+            Err(Error::Unreachable { source, .. }) => is_other_scheme(source),
+            Err(_) => false,
         };
-        match self.shared.other_base(host, &base) {
-            Some(other) => self.send_to(host, &other, call),
-            None => first,
+        if other && let Some(base) = self.shared.other_base(host) {
+            return match self.send_to(host, base, call) {
+                // It is no better there.
+                Err(Error::Unreachable { .. }) => first,
+                done => {
+                    self.shared.settle(host, base);
+                    done
+                }
+            };
         }
+        if first.is_ok() && !other {
+            self.shared.settle(host, &base);
+        }
+        first
     }
 
     /// Sends to the API at `base`.
@@ -151,17 +154,27 @@ impl Repository<'_> {
             scopes: &scopes,
             http: &self.shared.transport.client(&host.tls, false)?,
             plain_http: base.scheme() == "http",
+            login: call.login,
+            name: self.credentials_name(host),
         };
-        let authorization = authorizer.known(request)?;
+        let authorization = authorizer.known(&request)?;
         let response = self.follow(host, base, call, authorization.as_ref())?;
-        if response.status() != StatusCode::UNAUTHORIZED {
+        // Where a redirect leads, nobody may say whom the registry's credentials are to be shown to.
+        let own = response.url().origin() == base.origin();
+        if response.status() != StatusCode::UNAUTHORIZED || !own {
             return Ok((response, authorization));
         }
-        let answer = authorizer.answer(request, response.headers(), authorization.as_ref())?;
+        let answer = authorizer.answer(&request, response.headers(), authorization.as_ref())?;
         let Some(answer) = answer else { return Ok((response, authorization)) };
         drop(response);
         let response = self.follow(host, base, call, Some(&answer))?;
         Ok((response, Some(answer)))
+    }
+
+    /// What the credentials for a host are looked up by: a registry's name as the user wrote it, which may have a port
+    /// that no URL keeps.
+    fn credentials_name(&self, host: &Host) -> String {
+        if host.namespace.is_none() { self.domain.clone() } else { host.authority() }
     }
 
     fn scopes(&self, call: &Call<'_>) -> Vec<Scope> {
@@ -205,15 +218,21 @@ impl Repository<'_> {
     ) -> Result<Response> {
         let mut url = self.url(host, base, call)?;
         let refused = |reason| Error::Redirect { host: host.authority(), what: call.what.clone(), reason };
+        if base.scheme() == "https" && url.scheme() != "https" {
+            return Err(refused("plain HTTP after TLS is not accepted"));
+        }
+        let mut own = true;
         for _ in 0..=MAX_REDIRECTS {
-            let own = url.origin() == base.origin();
+            // Another host could lead back with a path of its choice, so what has been dropped stays so.
+            own = own && url.origin() == base.origin();
             let http = self.shared.transport.client(&host.tls, own)?;
             let mut request = http.request(call.method.clone(), url.clone()).headers(call.headers.clone());
             if own {
-                request = request.headers(host.headers.iter().cloned().collect());
+                let mut headers: HeaderMap = host.headers.iter().cloned().collect();
                 if let Some(authorization) = authorization {
-                    request = request.header(AUTHORIZATION, authorization.clone());
+                    headers.insert(AUTHORIZATION, authorization.clone());
                 }
+                request = request.headers(headers);
             }
             if let Some(body) = call.body {
                 let (body, length) =
@@ -245,7 +264,7 @@ impl Repository<'_> {
     /// Why there is no success.
     pub(crate) fn refusal(
         &self,
-        host: &Host,
+        from: &Host,
         call: &Call<'_>,
         response: Response,
         authorization: Option<&HeaderValue>,
@@ -261,12 +280,13 @@ impl Repository<'_> {
             .is_some_and(|value| value.starts_with("text/html"));
         let mut body = Vec::new();
         // An explanation that breaks off is as good as none.
-        drop(response.take(MAX_REFUSAL_BYTES).read_to_end(&mut body));
+        drop(self.paced(response).take(MAX_REFUSAL_BYTES).read_to_end(&mut body));
         let errors = serde_json::from_slice::<Errors>(&body).unwrap_or_default();
         let explained = !errors.errors.is_empty();
-        let detail = errors.text().filter(|detail| !reflects(detail, authorization));
-        let (host, repository, what) = (host.authority(), self.path.clone(), call.what.clone());
-        let sent = authorization.is_some() && self.shared.authorizer.has_credentials(&host, &repository);
+        let detail = errors.text().filter(|detail| !reflects(detail, from, authorization));
+        let (host, repository, what) = (from.authority(), self.path.clone(), call.what.clone());
+        let sent = authorization.is_some()
+            && self.shared.authorizer.has_credentials(&self.credentials_name(from), &repository);
         match status {
             StatusCode::UNAUTHORIZED => Error::Unauthorized { host, repository, sent, detail },
             StatusCode::FORBIDDEN => Error::Denied { host, repository, sent, detail },
@@ -282,7 +302,17 @@ impl Repository<'_> {
 }
 
 /// A registry may echo what it got.
-fn reflects(detail: &str, authorization: Option<&HeaderValue>) -> bool {
+fn reflects(detail: &str, host: &Host, authorization: Option<&HeaderValue>) -> bool {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).trim().to_owned();
+    let configured =
+        host.headers.iter().filter(|(_, value)| value.is_sensitive()).map(|(_, value)| text(value));
+    let mut words = configured.flat_map(|value| {
+        let last = value.rsplit(' ').next().unwrap_or_default().to_owned();
+        [value, last]
+    });
+    if words.any(|word| !word.is_empty() && detail.contains(&word)) {
+        return true;
+    }
     let Some(sent) = authorization.and_then(|value| value.to_str().ok()) else { return false };
     let secret = sent.split_once(' ').map_or(sent, |(_, secret)| secret);
     let password = BASE64_STANDARD.decode(secret).ok().and_then(|bytes| String::from_utf8(bytes).ok());

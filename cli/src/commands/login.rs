@@ -1,26 +1,102 @@
-//! What `login` and `logout` ask for and say, in Docker's words.
-#![allow(dead_code)]
+//! `layerstore login`: what it asks for, does and says, in Docker's words.
 
 use std::io::{self, BufRead, IsTerminal as _, Read, Write as _};
 
-use layerstore_registry::{Secret, Stored};
+use layerstore::registry::{
+    Credential, CredentialError, Credentials as _, Error, Secret, Stored, Unwatched, registry_name,
+};
 
-use crate::errors::Failure;
+use crate::args::{Login, RegistryArgs};
+use crate::context::Context;
+use crate::errors::{Exit, Failure};
 use crate::format::printable;
+use crate::output::print;
+use crate::registry;
 
 /// More than any password or token has; a mistaken pipe is not read to its end.
 const MAX_PASSWORD: u64 = 1 << 20;
 
+pub(super) fn run(context: &Context, args: Login) -> Result<(), Failure> {
+    let name = server_name(args.server.as_deref())?;
+    let files = registry::auth_files(args.registry.authfile.as_deref());
+    let username = args.username.filter(|username| !username.is_empty());
+    let password = match args.password.filter(|password| !password.reveal().is_empty()) {
+        Some(password) => {
+            context.warn(PASSWORD_ARGUMENT_WARNING);
+            Some(password)
+        }
+        None if args.password_stdin => Some(password_from_stdin()?),
+        None => None,
+    };
+    let mut known = None;
+    if username.is_none()
+        && password.is_none()
+        && let Some(stored) = files.find(&name, "").map_err(failure)?
+    {
+        context.talk("Authenticating with existing credentials...");
+        match check(&args.registry, &name, stored.clone()) {
+            Ok(_) => return print(SUCCEEDED),
+            Err(failure) if failure.exit != Exit::Unauthorized || !io::stdin().is_terminal() => {
+                return Err(failure);
+            }
+            Err(_) => context.talk("Stored credentials invalid or expired"),
+        }
+        if let Credential::Basic { username, .. } = stored {
+            known = Some(username);
+        }
+    }
+    let (username, password) = match (username, password) {
+        (Some(username), Some(password)) => (username, password),
+        (username, password) => ask(username, password, known.as_deref())?,
+    };
+    if username.contains(':') {
+        return Err(Failure::usage("the name of a user cannot hold a colon"));
+    }
+    let credential = Credential::Basic { username, password };
+    let credential = match check(&args.registry, &name, credential.clone())? {
+        Some(token) => Credential::IdentityToken(token),
+        None => credential,
+    };
+    let stored = files.store(&name, &credential).map_err(failure)?;
+    if let Some(warning) = storage_warning(&stored) {
+        context.warn(&warning);
+    }
+    print(SUCCEEDED)
+}
+
+/// Asks the registry, and returns the identity token that it may give.
+fn check(args: &RegistryArgs, name: &str, credential: Credential) -> Result<Option<Secret>, Failure> {
+    let client = registry::login_client(args, name, credential)?;
+    Ok(client.log_in(name, &Unwatched).map_err(layerstore::Error::from)?)
+}
+
+/// The registry that is meant, by the name that its credentials go by.
+pub(super) fn server_name(server: Option<&str>) -> Result<String, Failure> {
+    registry_name(server.unwrap_or("docker.io")).map_err(|_| {
+        let server = printable(server.unwrap_or_default());
+        Failure::usage(format!("`{server}` is not the name of a registry"))
+            .hint("give it as in the names of images: registry.example.com, localhost:5000")
+    })
+}
+
+pub(super) fn failure(error: CredentialError) -> Failure {
+    layerstore::Error::from(Error::from(error)).into()
+}
+
 /// The password on standard input (`--password-stdin`): all of it, without the line break at its end.
-pub(crate) fn password_from_stdin() -> Result<Secret, Failure> {
+fn password_from_stdin() -> Result<Secret, Failure> {
     password_from(io::stdin().lock())
 }
 
-/// Asks for a user's name, if none is given, and for their password, on the terminal.
+/// Asks on the terminal for a user's name and their password, as far as they are not given.
 ///
 /// `known` is the name that was used the last time: an empty answer means it. The questions go to standard error,
 /// where they do not get into the output of a command; the password itself is read without an echo.
-pub(crate) fn ask(username: Option<String>, known: Option<&str>) -> Result<(String, Secret), Failure> {
+fn ask(
+    username: Option<String>,
+    password: Option<Secret>,
+    known: Option<&str>,
+) -> Result<(String, Secret), Failure> {
     if !io::stdin().is_terminal() {
         return Err(Failure::usage("cannot ask for a user and password: standard input is not a terminal")
             .hint("give the user with --username, and the password with --password-stdin"));
@@ -32,6 +108,9 @@ pub(crate) fn ask(username: Option<String>, known: Option<&str>) -> Result<(Stri
             drop(io::stderr().write_all(question.as_bytes()));
         })?,
     };
+    if let Some(password) = password {
+        return Ok((username, password));
+    }
     let configuration = rpassword::ConfigBuilder::new().output_writer(io::stderr()).build();
     let password = rpassword::prompt_password_with_config("Password: ", configuration)
         .map_err(|error| Failure::usage(format!("cannot read the password: {error}")))?;
@@ -83,7 +162,7 @@ fn username_from(
 }
 
 /// What is said on standard error before [`SUCCEEDED`], if there is something to warn of.
-pub(crate) fn storage_warning(stored: &Stored) -> Option<String> {
+fn storage_warning(stored: &Stored) -> Option<String> {
     let Stored::File(path) = stored else { return None };
     let path = printable(&path.display().to_string());
     Some(format!(
@@ -93,28 +172,17 @@ pub(crate) fn storage_warning(stored: &Stored) -> Option<String> {
 }
 
 /// What is said on standard error where the password is an argument: other users can see the arguments of a program.
-pub(crate) const PASSWORD_ARGUMENT_WARNING: &str =
+const PASSWORD_ARGUMENT_WARNING: &str =
     "WARNING! Using --password via the CLI is insecure. Use --password-stdin.";
 
 /// What `login` prints at its end.
-pub(crate) const SUCCEEDED: &str = "Login Succeeded\n";
-
-/// What `logout` prints; `places` is where there were credentials.
-pub(crate) fn logged_out(registry: &str, places: &[Stored]) -> String {
-    let registry = printable(registry);
-    if places.is_empty() {
-        format!("Not logged in to {registry}\n")
-    } else {
-        format!("Removing login credentials for {registry}\n")
-    }
-}
+const SUCCEEDED: &str = "Login Succeeded\n";
 
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::errors::Exit;
 
     #[test]
     fn one_line_break_is_taken_from_a_password() {
@@ -162,9 +230,17 @@ mod tests {
     }
 
     #[test]
-    fn logout_says_whether_there_was_a_login() {
-        assert_eq!(logged_out("r.example", &[]), "Not logged in to r.example\n");
-        let places = [Stored::Helper("pass".to_owned())];
-        assert_eq!(logged_out("r.example", &places), "Removing login credentials for r.example\n");
+    fn a_registry_is_known_by_each_spelling_and_a_repository_is_none() {
+        for (given, name) in [
+            (None, "docker.io"),
+            (Some("https://index.docker.io/v1/"), "docker.io"),
+            (Some("Quay.io/"), "quay.io"),
+            (Some("http://localhost:5000/v2/"), "localhost:5000"),
+        ] {
+            assert_eq!(server_name(given).unwrap(), name);
+        }
+        for wrong in ["", "quay.io/team", "user@quay.io", "a b"] {
+            assert_eq!(server_name(Some(wrong)).unwrap_err().exit, Exit::WrongUsage, "{wrong:?}");
+        }
     }
 }

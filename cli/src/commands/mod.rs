@@ -10,6 +10,7 @@ mod inspect;
 mod limits;
 mod load;
 mod login;
+mod logout;
 mod ls;
 mod mount;
 mod pull;
@@ -40,6 +41,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failures> {
         Command::Ls(args) => ls::run(&context, &args)?,
         Command::Cat(args) => cat::run(&context, &args)?,
         Command::Gc(args) => gc::run(&context, &args)?,
+        Command::Login(args) => login::run(&context, args)?,
+        Command::Logout(args) => logout::run(&context, &args)?,
         Command::Limits(args) => limits::run(&context, &args)?,
         Command::Info(args) => info::run(&context, &args)?,
         Command::Version(args) => version::run(&args)?,

@@ -15,7 +15,7 @@ mod token;
 pub(crate) use challenge::{BearerChallenge, Challenge, challenges};
 pub use error::AuthError;
 pub(crate) use scope::Scope;
-pub(crate) use token::{Token, fetch_token};
+pub(crate) use token::{Purpose, Token, fetch_token};
 
 use url::Url;
 

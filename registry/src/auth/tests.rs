@@ -58,7 +58,7 @@ impl TokenServer {
 
     fn fetch(&self, credential: Option<&Credential>) -> Result<Token, AuthError> {
         let scopes = [Scope::push("b"), Scope::pull("a/b")];
-        fetch_token(&client(), &self.challenge(), &scopes, credential, true, "layerstore")
+        fetch_token(&client(), &self.challenge(), &scopes, credential, true, Purpose::Access)
     }
 }
 
@@ -117,6 +117,18 @@ fn identity() -> Credential {
 const ENCODED: &str = "dXNlcjpzM2NyM3QtbWFya2Vy";
 
 #[test]
+fn a_login_asks_for_an_identity_token_and_for_no_repository() {
+    let server = TokenServer::one(ok(r#"{"token": "t", "refresh_token": "again"}"#));
+    let challenge = server.challenge();
+    let token = fetch_token(&client(), &challenge, &[], Some(&user()), true, Purpose::Login).unwrap();
+    assert_eq!(token.refresh.unwrap().reveal(), "again");
+    let request = &server.requests()[0];
+    let path = "/token?service=registry.example&offline_token=true&client_id=layerstore&account=user";
+    assert!(request.starts_with(&format!("GET {path} HTTP/1.1\r\n")), "{request}");
+    assert!(request.contains(&format!("authorization: Basic {ENCODED}\r\n")), "{request}");
+}
+
+#[test]
 fn a_token_is_had_without_credentials() {
     let server =
         TokenServer::one(ok(r#"{"token": "t", "expires_in": 300, "issued_at": "2001-01-01T00:00:00Z"}"#));
@@ -140,7 +152,7 @@ fn without_scopes_the_registry_is_asked_for_its_own() {
     let server = TokenServer::one(ok(r#"{"access_token": "a", "token": "t"}"#));
     let mut challenge = server.challenge();
     challenge.realm.push_str("?keep=1#part");
-    let token = fetch_token(&client(), &challenge, &[], None, true, "layerstore").unwrap();
+    let token = fetch_token(&client(), &challenge, &[], None, true, Purpose::Access).unwrap();
     assert_eq!(token.secret.reveal(), "a");
     let request = &server.requests()[0];
     let expected = "GET /token?keep=1&service=registry.example&scope=repository%3Awished%3Apull&scope=registry%3Acatalog%3A* HTTP";
@@ -278,7 +290,7 @@ fn a_server_that_is_not_there_is_unreachable() {
     drop(listener);
     let mut realm = challenge(&format!("http://{address}/token?key={MARKER}"));
     realm.service = Some(MARKER.to_owned());
-    let error = fetch_token(&client(), &realm, &[], Some(&user()), true, "layerstore").unwrap_err();
+    let error = fetch_token(&client(), &realm, &[], Some(&user()), true, Purpose::Access).unwrap_err();
     assert!(matches!(&error, AuthError::Unreachable { server, .. } if *server == address.to_string()));
     assert!(error.is_transient());
     assert_secret_free(&error);
@@ -309,7 +321,7 @@ fn an_answer_that_breaks_off_is_unreachable() {
     let server = TokenServer::one(broken);
     let mut challenge = server.challenge();
     write!(challenge.realm, "?key={MARKER}").unwrap();
-    let error = fetch_token(&client(), &challenge, &[], Some(&user()), true, "layerstore").unwrap_err();
+    let error = fetch_token(&client(), &challenge, &[], Some(&user()), true, Purpose::Access).unwrap_err();
     assert!(matches!(error, AuthError::Unreachable { .. }), "{error:?}");
     assert_secret_free(&error);
 }
@@ -317,7 +329,7 @@ fn an_answer_that_breaks_off_is_unreachable() {
 #[test]
 fn a_realm_that_is_no_safe_url_is_refused() {
     let fetch = |realm: &str, plain| {
-        fetch_token(&client(), &challenge(realm), &[], Some(&user()), plain, "layerstore").unwrap_err()
+        fetch_token(&client(), &challenge(realm), &[], Some(&user()), plain, Purpose::Access).unwrap_err()
     };
     for realm in ["", "/token", "ftp://a.example/", "file:///etc/passwd", "data:x", "https://"] {
         assert!(matches!(fetch(realm, true), AuthError::Realm { .. }), "{realm}");
@@ -332,7 +344,7 @@ fn a_realm_that_is_no_safe_url_is_refused() {
 fn the_user_of_a_realm_is_not_sent() {
     let server = TokenServer::one(ok(r#"{"token": "t"}"#));
     let challenge = challenge(&format!("http://evil:pw@{}/token", server.address));
-    fetch_token(&client(), &challenge, &[], None, true, "layerstore").unwrap();
+    fetch_token(&client(), &challenge, &[], None, true, Purpose::Access).unwrap();
     assert!(!server.requests()[0].to_lowercase().contains("authorization"));
 }
 
@@ -448,7 +460,7 @@ fn nothing_shows_a_secret() {
                 let realm = format!("http://user:{MARKER}@{}/token?key={MARKER}", server.address);
                 let challenge = challenge(&realm);
                 debug(&challenge);
-                match fetch_token(&client(), &challenge, &[], Some(credential), true, "layerstore") {
+                match fetch_token(&client(), &challenge, &[], Some(credential), true, Purpose::Access) {
                     Ok(token) => debug(&token),
                     Err(error) => assert_secret_free(&error),
                 }

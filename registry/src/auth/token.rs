@@ -19,6 +19,18 @@ const MARGIN: Duration = Duration::from_secs(10);
 const MAX_REDIRECTS: usize = 5;
 /// For one request with its answer.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
+/// What token servers write into their records.
+const CLIENT_ID: &str = "layerstore";
+
+/// What a token is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Requests.
+    Access,
+    /// To find out whether the credential is good, and to have an identity token in its place, if the server gives one
+    /// (`offline_token`).
+    Login,
+}
 
 /// A token for a registry.
 #[derive(Debug, Clone)]
@@ -40,7 +52,8 @@ impl Token {
 
 /// Gets a token for these scopes from the token server that a challenge names.
 ///
-/// Without scopes, the one of the challenge is asked for, if it has one. A [`Credential::RegistryToken`] is the token
+/// Without scopes, the one of the challenge is asked for, if it has one, but not for a login: what some registries
+/// write there is an example. A [`Credential::RegistryToken`] is the token
 /// itself. An identity token is exchanged with `POST`; where the server knows no `POST` there (404), it is sent as the
 /// password of a user without a name, as containerd does for registries of Google and others. All else is a `GET`,
 /// with a name and a password if there are some.
@@ -48,14 +61,14 @@ impl Token {
 /// The challenge has to come from the registry that the credential is for: where it says to send it, it is sent.
 /// Only `registry_is_plain_http` allows that to be a URL with `http`, since then all is in the clear anyway.
 ///
-/// `http` must not follow redirects by itself. `client_id` names the program, for the server's records.
+/// `http` must not follow redirects by itself.
 pub(crate) fn fetch_token(
     http: &Client,
     challenge: &BearerChallenge,
     scopes: &[Scope],
     credential: Option<&Credential>,
     registry_is_plain_http: bool,
-    client_id: &str,
+    purpose: Purpose,
 ) -> Result<Token, AuthError> {
     let mut realm =
         Url::parse(&challenge.realm).map_err(|_| AuthError::Realm { reason: "its realm is no URL" })?;
@@ -72,13 +85,15 @@ pub(crate) fn fetch_token(
         return Err(AuthError::PlainHttp { server });
     }
     let scopes = match (scopes, &challenge.scope) {
-        ([], Some(scope)) => scope.split_ascii_whitespace().map(str::to_owned).collect(),
+        ([], Some(scope)) if purpose == Purpose::Access => {
+            scope.split_ascii_whitespace().map(str::to_owned).collect()
+        }
         _ => Scope::merge(scopes).iter().map(ToString::to_string).collect(),
     };
     let service = challenge.service.as_deref().filter(|service| !service.is_empty());
     tracing::debug!(%server, ?scopes, with_credentials = credential.is_some(), "asking for a token");
     let request =
-        Request { http, realm, server, plain_http: registry_is_plain_http, scopes, service, client_id };
+        Request { http, realm, server, plain_http: registry_is_plain_http, scopes, service, purpose };
     match credential {
         None => request.get(None),
         Some(Credential::Basic { username, password }) => request.get(Some((username, password))),
@@ -99,7 +114,7 @@ struct Request<'a> {
     plain_http: bool,
     scopes: Vec<String>,
     service: Option<&'a str>,
-    client_id: &'a str,
+    purpose: Purpose,
 }
 
 /// What is sent along with a request.
@@ -120,6 +135,9 @@ impl Request<'_> {
             for scope in &self.scopes {
                 query.append_pair("scope", scope);
             }
+            if self.purpose == Purpose::Login {
+                query.append_pair("offline_token", "true").append_pair("client_id", CLIENT_ID);
+            }
             if let Some((name, _)) = user.filter(|(name, _)| !name.is_empty()) {
                 query.append_pair("account", name);
             }
@@ -139,7 +157,7 @@ impl Request<'_> {
         if let Some(service) = self.service {
             form.append_pair("service", service);
         }
-        form.append_pair("client_id", self.client_id);
+        form.append_pair("client_id", CLIENT_ID);
         if !self.scopes.is_empty() {
             form.append_pair("scope", &self.scopes.join(" "));
         }

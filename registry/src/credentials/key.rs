@@ -58,6 +58,12 @@ fn host_of(key: &str) -> Option<&str> {
     whole.then_some(host)
 }
 
+/// The name that a registry's credentials go by, from any of its spellings: `docker.io`, `quay.io`, `localhost:5000`
+/// from `https://index.docker.io/v1/`, `Quay.io/`, `http://localhost:5000`.
+pub fn registry_name(text: &str) -> Result<String, CredentialError> {
+    Server::new(text).map(|server| server.host)
+}
+
 fn canonical(host: &str) -> String {
     let host = host.to_ascii_lowercase();
     match host.as_str() {

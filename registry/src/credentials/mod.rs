@@ -6,6 +6,7 @@
 
 mod error;
 mod file;
+mod fixed;
 mod helper;
 mod key;
 mod login;
@@ -17,6 +18,8 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 
 pub use error::CredentialError;
+pub use fixed::FixedCredential;
+pub use key::registry_name;
 pub use login::Stored;
 
 use crate::Secret;
@@ -50,7 +53,7 @@ pub trait Credentials: Send + Sync + Debug {
 
 /// The files that Docker's and podman's `login` write, and the helpers that they name.
 ///
-/// The first file with an answer wins. Within a file, as the Docker CLI has it (`cli/config/configfile`): the helper
+/// The first file with an answer wins; a helper that is not installed is an error only if no file has one. Within a file, as the Docker CLI has it (`cli/config/configfile`): the helper
 /// that `credHelpers` has for the host, else the one in `credsStore`, else `auths`. Where `credsStore` has nothing,
 /// `auths` of the same file is asked, too: podman, which knows no `credsStore`, may have written it. An empty name in
 /// `credHelpers` means `auths`, past `credsStore`.
@@ -78,13 +81,17 @@ impl AuthFiles {
 impl Credentials for AuthFiles {
     fn find(&self, host: &str, repository: &str) -> Result<Option<Credential>, CredentialError> {
         let server = Server::new(host)?;
+        let mut missing = None;
         for path in &self.files {
             let Some(file) = AuthFile::read(path)? else { continue };
-            if let Some(credential) = self.find_in(&file, &server, repository)? {
-                return Ok(Some(credential));
+            match self.find_in(&file, &server, repository) {
+                // Another file may know, and then nobody needs the helper.
+                Err(error @ CredentialError::HelperMissing { .. }) => missing = missing.or(Some(error)),
+                Ok(None) => {}
+                done => return done,
             }
         }
-        Ok(None)
+        missing.map_or(Ok(None), Err)
     }
 }
 

@@ -55,7 +55,9 @@ impl Configuration {
     }
 
     fn refused(&self, domain: &str) -> String {
-        self.options.hosts(domain).unwrap_err().to_string()
+        let error = self.options.hosts(domain).unwrap_err();
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+        format!("{error}{}", cause.unwrap_or_default())
     }
 }
 

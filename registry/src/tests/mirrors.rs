@@ -107,6 +107,48 @@ fn a_configured_header_that_is_echoed_is_not_repeated() {
     assert!(mirror.requests()[0].contains(MARKER));
 }
 
+/// A client for a registry that may speak TLS or not, and is asked over TLS first.
+fn undecided(registry: &Server) -> (Client, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(&registry.address);
+    fs::create_dir(&path).unwrap();
+    let text = format!("server = '{}'\nskip_verify = true\n", registry.url(""));
+    fs::write(path.join("hosts.toml"), text).unwrap();
+    let hosts = HostOptions { containerd: vec![directory.path().to_owned()], ..HostOptions::default() };
+    (client(Options { hosts, ..options() }), directory)
+}
+
+#[test]
+fn a_server_that_does_not_speak_tls_is_asked_over_plain_http() {
+    let registry = Server::new(|request, number| match number {
+        3 => Vec::new(),
+        _ if request.starts_with("GET /v2/a/b/") => answer("200 OK", "", CONTENT),
+        _ => answer("400 Bad Request", "", b""),
+    });
+    let (client, _directory) = undecided(&registry);
+    let fetch = || repository(&client, &registry.address).manifest(Selector::Tag("1")).unwrap();
+    assert_eq!(fetch().bytes, CONTENT);
+    assert_eq!(registry.asked(), 2);
+    fetch();
+    // One is cut off, and the scheme stays.
+    fetch();
+    let schemes: Vec<_> = registry.requests().iter().map(|request| request.starts_with("GET")).collect();
+    assert_eq!(schemes, [false, true, true, true, true]);
+}
+
+#[test]
+fn a_redirect_to_what_does_not_speak_tls_says_nothing_about_the_registry() {
+    let storage = Server::always(answer("400 Bad Request", "", b""));
+    let to = format!("https://{}/", storage.address);
+    let registry = Server::new(move |request, _| match request.starts_with("GET") {
+        true => leads_to(&to),
+        false => answer("400 Bad Request", "", b""),
+    });
+    let error = repository(&client(options()), &registry.address).manifest(Selector::Tag("1")).unwrap_err();
+    assert!(matches!(error, Error::Unreachable { other_scheme: false, .. }), "{error:?}");
+    assert!(registry.requests().iter().all(|request| request.starts_with("GET")));
+}
+
 #[test]
 fn a_login_is_not_for_a_mirror_to_accept() {
     let mirror = Server::always(answer("200 OK", "", b""));

@@ -16,7 +16,7 @@ impl Mirrored {
         let directory = tempfile::tempdir().unwrap();
         let mut text = format!("server = '{}'\n", registry.url(""));
         for mirror in mirrors {
-            text += &format!("[host.'{}']\n{more}\n", mirror.url(""));
+            text.extend(["[host.'", &mirror.url(""), "']\n", more, "\n"]);
         }
         let path = directory.path().join(&registry.address);
         fs::create_dir(&path).unwrap();
@@ -69,9 +69,12 @@ fn a_download_goes_on_at_the_next_host() {
 #[test]
 fn a_mirror_does_not_get_the_password_of_the_registry() {
     let mirror = Server::always(answer("401 Unauthorized", BASIC, b""));
-    let registry = Server::new(|request, _| match request.contains(ENCODED) {
-        true => answer("200 OK", "", CONTENT),
-        false => answer("401 Unauthorized", BASIC, b""),
+    let registry = Server::new(|request, _| {
+        if request.contains(ENCODED) {
+            answer("200 OK", "", CONTENT)
+        } else {
+            answer("401 Unauthorized", BASIC, b"")
+        }
     });
     let mirrored = Mirrored::new(&registry, &[&mirror], "");
     let client = mirrored.client(&registry);
@@ -140,9 +143,8 @@ fn a_server_that_does_not_speak_tls_is_asked_over_plain_http() {
 fn a_redirect_to_what_does_not_speak_tls_says_nothing_about_the_registry() {
     let storage = Server::always(answer("400 Bad Request", "", b""));
     let to = format!("https://{}/", storage.address);
-    let registry = Server::new(move |request, _| match request.starts_with("GET") {
-        true => leads_to(&to),
-        false => answer("400 Bad Request", "", b""),
+    let registry = Server::new(move |request, _| {
+        if request.starts_with("GET") { leads_to(&to) } else { answer("400 Bad Request", "", b"") }
     });
     let error = repository(&client(options()), &registry.address).manifest(Selector::Tag("1")).unwrap_err();
     assert!(matches!(error, Error::Unreachable { other_scheme: false, .. }), "{error:?}");

@@ -81,7 +81,7 @@ impl Download<'_> {
     }
 
     /// Asks these hosts, in this order.
-    pub(crate) fn from_hosts(mut self, hosts: &[Arc<Host>]) -> Self {
+    pub(crate) fn by_hosts(mut self, hosts: &[Arc<Host>]) -> Self {
         self.hosts = hosts.to_vec();
         self
     }

@@ -86,6 +86,8 @@ pub enum Error {
         host: String,
         /// In short, what happened.
         problem: Problem,
+        /// Whether the registry may speak the other one of HTTP and HTTPS.
+        other_scheme: bool,
         /// The reason in full, without the URL.
         source: reqwest::Error,
     },

@@ -106,7 +106,7 @@ impl Repository<'_> {
         }
         let fetch = |hosts: &[Arc<Host>]| -> Result<Vec<u8>> {
             let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-            let mut download = self.download(digest, size, 0).from_hosts(hosts);
+            let mut download = self.download(digest, size, 0).by_hosts(hosts);
             match download.read_to_end(&mut bytes) {
                 Ok(_) => Ok(bytes),
                 Err(error) => Err(download.into_error(error)),

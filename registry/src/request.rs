@@ -125,7 +125,7 @@ impl Repository<'_> {
         let other = match &first {
             // A server of TLS may say so with a status, in clear text.
             Ok((response, _)) => base.scheme() == "http" && response.status() == StatusCode::BAD_REQUEST,
-            Err(Error::Unreachable { source, .. }) => is_other_scheme(source),
+            Err(Error::Unreachable { other_scheme, .. }) => *other_scheme,
             Err(_) => false,
         };
         if other && let Some(base) = self.shared.other_base(host) {
@@ -239,7 +239,7 @@ impl Repository<'_> {
                     body().map_err(|source| Error::Source { what: call.what.clone(), source })?;
                 request = request.body(body).timeout(self.shared.transport.upload_timeout(length));
             }
-            let response = request.send().map_err(|error| unreachable(&url, error))?;
+            let response = request.send().map_err(|error| unreachable(&url, own, error))?;
             if !response.status().is_redirection() || response.status() == StatusCode::NOT_MODIFIED {
                 return Ok(response);
             }
@@ -320,13 +320,15 @@ fn reflects(detail: &str, host: &Host, authorization: Option<&HeaderValue>) -> b
     detail.contains(secret) || password.is_some_and(|password| detail.contains(password))
 }
 
-fn unreachable(url: &Url, error: reqwest::Error) -> Error {
+fn unreachable(url: &Url, own: bool, error: reqwest::Error) -> Error {
     let host = match (url.host_str().unwrap_or_default(), url.port()) {
         (host, Some(port)) => format!("{host}:{port}"),
         (host, None) => host.to_owned(),
     };
     let problem = Problem::of(&error);
-    Error::Unreachable { host, problem, source: error.without_url() }
+    // Needs the URL. What a redirect led to says nothing about the registry.
+    let other_scheme = own && is_other_scheme(&error);
+    Error::Unreachable { host, problem, other_scheme, source: error.without_url() }
 }
 
 /// The body of a refusal (OCI distribution spec, "Error Codes").

@@ -16,7 +16,7 @@ impl Mirrored {
         let directory = tempfile::tempdir().unwrap();
         let mut text = format!("server = '{}'\n", registry.url(""));
         for mirror in mirrors {
-            text += &format!("[host.'{}']\n{more}\n", mirror.url(""));
+            text.extend(["[host.'", &mirror.url(""), "']\n", more, "\n"]);
         }
         let path = directory.path().join(&registry.address);
         fs::create_dir(&path).unwrap();
@@ -69,9 +69,12 @@ fn a_download_goes_on_at_the_next_host() {
 #[test]
 fn a_mirror_does_not_get_the_password_of_the_registry() {
     let mirror = Server::always(answer("401 Unauthorized", BASIC, b""));
-    let registry = Server::new(|request, _| match request.contains(ENCODED) {
-        true => answer("200 OK", "", CONTENT),
-        false => answer("401 Unauthorized", BASIC, b""),
+    let registry = Server::new(|request, _| {
+        if request.contains(ENCODED) {
+            answer("200 OK", "", CONTENT)
+        } else {
+            answer("401 Unauthorized", BASIC, b"")
+        }
     });
     let mirrored = Mirrored::new(&registry, &[&mirror], "");
     let client = mirrored.client(&registry);
@@ -105,6 +108,47 @@ fn a_configured_header_that_is_echoed_is_not_repeated() {
     let error = repository(&client, &mirror.address).manifest(Selector::Tag("1")).unwrap_err();
     assert!(!error.in_full().contains(MARKER) || !mirror.requests()[1].contains(MARKER), "{error:?}");
     assert!(mirror.requests()[0].contains(MARKER));
+}
+
+/// A client for a registry that may speak TLS or not, and is asked over TLS first.
+fn undecided(registry: &Server) -> (Client, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(&registry.address);
+    fs::create_dir(&path).unwrap();
+    let text = format!("server = '{}'\nskip_verify = true\n", registry.url(""));
+    fs::write(path.join("hosts.toml"), text).unwrap();
+    let hosts = HostOptions { containerd: vec![directory.path().to_owned()], ..HostOptions::default() };
+    (client(Options { hosts, ..options() }), directory)
+}
+
+#[test]
+fn a_server_that_does_not_speak_tls_is_asked_over_plain_http() {
+    let registry = Server::new(|request, number| match number {
+        3 => Vec::new(),
+        _ if request.starts_with("GET /v2/a/b/") => answer("200 OK", "", CONTENT),
+        _ => answer("400 Bad Request", "", b""),
+    });
+    let (client, _directory) = undecided(&registry);
+    let fetch = || repository(&client, &registry.address).manifest(Selector::Tag("1")).unwrap();
+    assert_eq!(fetch().bytes, CONTENT);
+    assert_eq!(registry.asked(), 2);
+    fetch();
+    // One is cut off, and the scheme stays.
+    fetch();
+    let schemes: Vec<_> = registry.requests().iter().map(|request| request.starts_with("GET")).collect();
+    assert_eq!(schemes, [false, true, true, true, true]);
+}
+
+#[test]
+fn a_redirect_to_what_does_not_speak_tls_says_nothing_about_the_registry() {
+    let storage = Server::always(answer("400 Bad Request", "", b""));
+    let to = format!("https://{}/", storage.address);
+    let registry = Server::new(move |request, _| {
+        if request.starts_with("GET") { leads_to(&to) } else { answer("400 Bad Request", "", b"") }
+    });
+    let error = repository(&client(options()), &registry.address).manifest(Selector::Tag("1")).unwrap_err();
+    assert!(matches!(error, Error::Unreachable { other_scheme: false, .. }), "{error:?}");
+    assert!(registry.requests().iter().all(|request| request.starts_with("GET")));
 }
 
 #[test]

@@ -80,7 +80,7 @@ pub enum Error {
         detail: Option<String>,
     },
     /// Nothing answers, or the connection broke.
-    #[error("cannot reach {host}: {problem}")]
+    #[error("cannot reach {host}: {problem}{}", detail_of(detail.as_deref()))]
     Unreachable {
         /// The host.
         host: String,
@@ -88,8 +88,8 @@ pub enum Error {
         problem: Problem,
         /// Whether the registry may speak the other one of HTTP and HTTPS.
         other_scheme: bool,
-        /// The reason in full, without the URL.
-        source: reqwest::Error,
+        /// More about it, where the words do not say it all.
+        detail: Option<String>,
     },
     /// Reading what a server sends.
     #[error("reading {what} from {host}")]
@@ -240,6 +240,20 @@ pub enum Problem {
     Other,
 }
 
+impl Problem {
+    /// The innermost cause of `error`, where this does not say it all.
+    pub(crate) fn detail(self, error: &reqwest::Error) -> Option<String> {
+        if !matches!(self, Self::Certificate | Self::NotTls | Self::Proxy | Self::Other) {
+            return None;
+        }
+        let mut cause: &(dyn std::error::Error + 'static) = error;
+        while let Some(next) = cause.source() {
+            cause = next;
+        }
+        Some(cause.to_string())
+    }
+}
+
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -338,7 +352,7 @@ impl Error {
         match self {
             Self::Auth { source, .. } => source.is_transient(),
             Self::Unreachable { problem, .. } => {
-                matches!(problem, Problem::Timeout | Problem::Broken | Problem::Refused | Problem::Other)
+                matches!(problem, Problem::Timeout | Problem::Broken | Problem::Other)
             }
             Self::Read { .. } | Self::Stalled { .. } | Self::Cut { .. } | Self::TooManyRequests { .. } => {
                 true

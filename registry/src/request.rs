@@ -328,7 +328,8 @@ fn unreachable(url: &Url, own: bool, error: reqwest::Error) -> Error {
     let problem = Problem::of(&error);
     // Needs the URL. What a redirect led to says nothing about the registry.
     let other_scheme = own && is_other_scheme(&error);
-    Error::Unreachable { host, problem, other_scheme, source: error.without_url() }
+    let detail = problem.detail(&error.without_url());
+    Error::Unreachable { host, problem, other_scheme, detail }
 }
 
 /// The body of a refusal (OCI distribution spec, "Error Codes").

@@ -150,7 +150,7 @@ fn digest_of(like: &Digest, bytes: &[u8]) -> Digest {
     hasher.finish()
 }
 
-fn announced(headers: &HeaderMap) -> Option<Digest> {
+pub(crate) fn announced(headers: &HeaderMap) -> Option<Digest> {
     headers.get(DIGEST_HEADER)?.to_str().ok()?.parse().ok()
 }
 

@@ -10,8 +10,6 @@ pub(crate) enum Action {
     Pull,
     /// Write. Servers want [`Action::Pull`] with it.
     Push,
-    /// Delete manifests and blobs.
-    Delete,
 }
 
 /// Actions on a repository. As text, it is what token servers expect: `repository:library/nginx:pull,push`.
@@ -57,7 +55,6 @@ impl fmt::Display for Scope {
             f.write_str(match action {
                 Action::Pull => "pull",
                 Action::Push => "push",
-                Action::Delete => "delete",
             })?;
         }
         Ok(())

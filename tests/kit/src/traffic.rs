@@ -93,7 +93,7 @@ impl Traffic {
     #[track_caller]
     pub fn wait_until(&self, is_so: impl Fn(&[Exchange]) -> bool) {
         let log = self.log.lock().unwrap();
-        let wait = Duration::from_secs(60);
+        let wait = Duration::from_mins(1);
         let (log, result) = self.changed.wait_timeout_while(log, wait, |log| !is_so(log.known())).unwrap();
         let exchanges = log.known().to_vec();
         drop(log);

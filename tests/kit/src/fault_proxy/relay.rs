@@ -129,7 +129,7 @@ impl Relay<'_, '_> {
             let limit = if let Some(Fault::CutUpload { after }) = self.fault { after } else { u64::MAX };
             self.copy_request(&mut &*upstream, limit)?;
             if limit != u64::MAX {
-                return self.cut_upload(&upstream);
+                return cut_upload(&upstream);
             }
         }
         let mut answer = match early.take() {
@@ -162,14 +162,6 @@ impl Relay<'_, '_> {
             write_end(to, length).ok();
         }
         Ok(())
-    }
-
-    /// Lets the upstream come to its end with what it has, so that a client that asks again finds that.
-    fn cut_upload(&self, upstream: &TcpStream) -> io::Result<Then> {
-        upstream.shutdown(Shutdown::Write)?;
-        upstream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        io::copy(&mut &*upstream, &mut io::sink()).ok();
-        Ok(Then::Close)
     }
 
     /// Sends the upstream's answer to the client.
@@ -274,4 +266,12 @@ impl Relay<'_, '_> {
 
 fn read_answer(reader: &mut BufReader<&TcpStream>) -> io::Result<Head> {
     Head::read(reader)?.ok_or_else(|| ErrorKind::UnexpectedEof.into())
+}
+
+/// Lets the upstream come to its end with what it has, so that a client that asks again finds that.
+fn cut_upload(upstream: &TcpStream) -> io::Result<Then> {
+    upstream.shutdown(Shutdown::Write)?;
+    upstream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    io::copy(&mut &*upstream, &mut io::sink()).ok();
+    Ok(Then::Close)
 }

@@ -150,21 +150,15 @@ impl Process {
             .unwrap_or_else(|e| panic!("sh: {e}"));
         let mut process = Self { child, address: SocketAddr::from(([0; 4], 0)), log };
         // The kernel chooses the port, so no other process can have taken it.
-        let address = poll(|| process.find_address());
-        process.address =
-            address.flatten().unwrap_or_else(|| panic!("docker-registry does not start:\n{}", process.log()));
-        process
-    }
-
-    /// The address it listens on; nothing inside if it has ended, nothing at all as long as it has done neither.
-    fn find_address(&mut self) -> Option<Option<SocketAddr>> {
-        let has_ended = self.child.try_wait().unwrap().is_some();
-        let log = self.log();
-        let address = log.split("msg=\"listening on ").nth(1).and_then(|rest| {
-            let end = rest.find(['"', ','])?;
-            rest[..end].parse().ok()
+        let found = poll(|| {
+            // Looked at before the log, which is complete if the registry has ended.
+            let has_ended = process.child.try_wait().unwrap().is_some();
+            let address = listens_on(&process.log());
+            (address.is_some() || has_ended).then_some(address)
         });
-        if address.is_none() && !has_ended { None } else { Some(address) }
+        process.address =
+            found.flatten().unwrap_or_else(|| panic!("docker-registry does not start:\n{}", process.log()));
+        process
     }
 
     fn log(&self) -> String {
@@ -181,6 +175,12 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// The address that a log names.
+fn listens_on(log: &str) -> Option<SocketAddr> {
+    let (_, rest) = log.split_once("msg=\"listening on ")?;
+    rest[..rest.find(['"', ','])?].parse().ok()
 }
 
 /// Looks again and again until there is something to see or [`PATIENCE`] ends.

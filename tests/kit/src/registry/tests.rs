@@ -38,31 +38,33 @@ fn an_image_that_was_pushed_comes_back_through_a_proxy_that_cuts_once() {
 }
 
 #[test]
-fn an_upload_that_is_cut_goes_on_where_it_stopped() {
+fn an_upload_that_is_cut_leaves_the_upstream_with_what_was_passed_on() {
     if !require::registry() {
         return;
     }
     let registry = Registry::plain();
     let proxy = FaultProxy::start(registry.address());
     proxy.on(Match::new("PATCH", "").first(1), Fault::CutUpload { after: 4 });
-    let begun = request(proxy.address(), "POST", "/v2/a/blobs/uploads/", &[], b"").unwrap();
-    let path = |location: &str| {
+    let begin = || {
+        let begun = request(proxy.address(), "POST", "/v2/a/blobs/uploads/", &[], b"").unwrap();
+        let location = begun.header("Location").unwrap();
         location
             .strip_prefix(&proxy.url())
             .unwrap_or_else(|| panic!("not of the proxy: {location}"))
             .to_owned()
     };
-    let target = path(begun.header("Location").unwrap());
-    let patch = |target: &str, body: &[u8]| {
-        request(proxy.address(), "PATCH", target, &[("Expect", "100-continue")], body)
+    let patch = |target: &str| {
+        request(proxy.address(), "PATCH", target, &[("Expect", "100-continue")], b"0123456789")
     };
-    assert!(patch(&target, b"0123456789").is_err());
-    let status = get(proxy.address(), &target).unwrap();
-    assert_eq!((status.status, status.header("Range")), (204, Some("0-3")));
-    let target = path(status.header("Location").unwrap());
-    assert_eq!(patch(&target, b"456789").unwrap().status, 202);
-    assert_eq!(proxy.traffic().bytes_received(""), 10);
-    assert_eq!(registry.uploads("a"), 1);
+    let target = begin();
+    assert!(patch(&target).is_err());
+    let log = registry.log();
+    assert!(log.contains("copied=4"), "{log}");
+    // distribution 2.8 keeps the bytes, but knows no upload any more whose state in the address does not count them.
+    assert_eq!(get(proxy.address(), &target).unwrap().status, 404);
+    assert_eq!(patch(&begin()).unwrap().status, 202);
+    assert_eq!(proxy.traffic().bytes_received(""), 14);
+    assert_eq!(registry.uploads("a"), 2);
 }
 
 #[test]
@@ -148,7 +150,7 @@ fn tls_has_an_authority_of_its_own() {
             if sys.argv[3:]: context.load_cert_chain(sys.argv[3], sys.argv[4])\n\
             print(urllib.request.urlopen(sys.argv[1], context=context).status)";
         let mut command = Command::new("python3");
-        command.args(["-c", script]).arg(format!("{}/v2/a/manifests/1", registry.url())).arg(registry.ca());
+        command.args(["-c", script]).arg(format!("{}/v2/a/tags/list", registry.url())).arg(registry.ca());
         if identity {
             command.arg(certs.join("client.cert")).arg(certs.join("client.key"));
         }

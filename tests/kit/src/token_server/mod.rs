@@ -38,7 +38,7 @@ impl Default for TokenOptions {
         Self {
             users: Vec::new(),
             anonymous: Rights::default(),
-            lifetime: Duration::from_secs(300),
+            lifetime: Duration::from_mins(5),
             has_post: true,
             says_expiry: true,
         }
@@ -168,7 +168,8 @@ impl TokenServer {
             let actions: Vec<_> = actions.split(',').collect();
             json!({"type": "repository", "name": repository, "actions": actions})
         });
-        self.shared.signer.token("", access.collect(), self.shared.options.lifetime)
+        let access: Vec<_> = access.collect();
+        self.shared.signer.token("", &access, self.shared.options.lifetime)
     }
 
     /// The refresh token of a user, such as a `login` gets for a password and keeps.
@@ -227,8 +228,8 @@ impl Shared {
         let user = request.user.clone().unwrap_or_default();
         let known = self.options.users.iter().find(|(name, ..)| *name == user);
         let rights = known.map_or(&self.options.anonymous, |(.., rights)| rights);
-        let access = request.scopes().iter().filter_map(|scope| rights.grant(scope)).collect();
-        let token = self.signer.token(&user, access, self.options.lifetime);
+        let access: Vec<_> = request.scopes().iter().filter_map(|scope| rights.grant(scope)).collect();
+        let token = self.signer.token(&user, &access, self.options.lifetime);
 
         let mut answer = json!({"access_token": token});
         if !is_post {

@@ -12,7 +12,7 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde_json::{Value, json};
 
 /// `distribution` takes a token for so long after its end, in case clocks differ.
-const LEEWAY: Duration = Duration::from_secs(60);
+const LEEWAY: Duration = Duration::from_mins(1);
 
 /// A key, and whose it is.
 pub(super) struct Signer {
@@ -46,7 +46,7 @@ impl Signer {
     }
 
     /// A token that a registry accepts for `lifetime` from now on, to the second.
-    pub(super) fn token(&self, user: &str, access: Vec<Value>, lifetime: Duration) -> String {
+    pub(super) fn token(&self, user: &str, access: &[Value], lifetime: Duration) -> String {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let claims = json!({
             "iss": self.issuer,

@@ -1,5 +1,7 @@
 //! What the server gives, and that a real registry takes it.
 
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
 use super::*;
 use crate::http::{Answer, get, request};
 use crate::image::Image;
@@ -26,8 +28,6 @@ fn access(answer: &Answer) -> Value {
     let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
     serde_json::from_slice::<Value>(&claims).unwrap()["access"].clone()
 }
-
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 #[test]
 fn a_token_has_the_rights_that_were_asked_for_and_are_allowed() {
@@ -93,7 +93,7 @@ fn a_real_registry_takes_a_token_as_long_as_it_is_good() {
     assert_eq!(fetch(&server.token(&[("a/c", "pull")])), 401);
     let spent = server.shared.signer.token(
         "",
-        vec![json!({"type": "repository", "name": "a/b", "actions": ["pull"]})],
+        &[json!({"type": "repository", "name": "a/b", "actions": ["pull"]})],
         Duration::ZERO,
     );
     assert_eq!(fetch(&spent), 401);

@@ -3,6 +3,7 @@
 //! Names, short forms and defaults are those of Docker and Podman where these have the verb.
 
 mod filter;
+mod login;
 #[cfg(test)]
 mod tests;
 
@@ -11,11 +12,11 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use layerstore::registry::Secret;
 
 pub(crate) use filter::Filter;
 #[cfg(test)]
 pub(crate) use filter::parse as parse_filter;
+pub(crate) use login::{Login, Logout};
 
 const LISTING_FORMAT: &str = "\
 table (columns, the default), 'table TEMPLATE' (columns of your choice), json (one object per line) \
@@ -27,8 +28,6 @@ const ROOT_HELP: &str =
     "Where the store is [default: /var/lib/layerstore for root, else $XDG_DATA_HOME/layerstore]";
 
 const IMAGE_ARG: &str = "A name, an ID, or the first digits of one";
-
-const SERVER_HELP: &str = "The registry, as in the names of images [default: docker.io]";
 
 const AUTHFILE_HELP: &str =
     "Where credentials are [default: Docker's config.json, then containers' auth.json]";
@@ -514,50 +513,6 @@ pub(crate) struct Gc {
     /// Also delete what interrupted pulls have fetched; it is kept for a day otherwise
     #[arg(long)]
     pub(crate) interrupted: bool,
-}
-
-/// Log in to a registry
-///
-/// Makes sure that the registry accepts the user and the password, and keeps them for later: with the credential
-/// helper that the file names, else in the file itself. Without options, tries what is kept first.
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  layerstore login
-  layerstore login registry.example.com
-  layerstore login -u user --password-stdin localhost:5000 < password")]
-pub(crate) struct Login {
-    #[arg(help = SERVER_HELP)]
-    pub(crate) server: Option<String>,
-
-    /// The user [default: asks]
-    #[arg(short, long)]
-    pub(crate) username: Option<String>,
-
-    /// The password [default: asks]; other users of this machine can see it
-    #[arg(short, long, conflicts_with = "password_stdin")]
-    pub(crate) password: Option<Secret>,
-
-    /// Read the password from standard input
-    #[arg(long, requires = "username")]
-    pub(crate) password_stdin: bool,
-
-    #[command(flatten)]
-    pub(crate) registry: RegistryArgs,
-}
-
-/// Forget the user and the password for a registry
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  layerstore logout
-  layerstore logout registry.example.com")]
-pub(crate) struct Logout {
-    #[arg(help = SERVER_HELP)]
-    pub(crate) server: Option<String>,
-
-    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true, help = AUTHFILE_HELP)]
-    pub(crate) authfile: Option<PathBuf>,
 }
 
 /// Show or change what the store accepts of a layer, and how it unpacks

@@ -152,6 +152,15 @@ impl Repository<'_> {
         Repository { shared, domain, path, hosts, watch }
     }
 
+    /// The same without mirrors: for content that one of them has changed.
+    #[must_use]
+    pub fn without_mirrors(&self) -> Self {
+        let mut alone = self.clone();
+        let pulled = alone.hosts.iter().rposition(|host| host.capabilities.pull);
+        alone.hosts.drain(..pulled.unwrap_or(0));
+        alone
+    }
+
     /// Hosts that may be asked for `need`, in the order in which they are asked.
     pub(crate) fn hosts_for(&self, need: Need) -> Result<Vec<Arc<Host>>> {
         let hosts: Vec<_> =

@@ -80,12 +80,6 @@ impl Download<'_> {
         self.error.unwrap_or(Error::Read { host, what, source: error })
     }
 
-    /// Asks these hosts, in this order.
-    pub(crate) fn by_hosts(mut self, hosts: &[Arc<Host>]) -> Self {
-        self.hosts = hosts.to_vec();
-        self
-    }
-
     fn what(&self) -> String {
         format!("blob {}", self.digest)
     }

@@ -1,7 +1,6 @@
 //! Manifests and indexes: what a tag stands for, and documents by digest.
 
 use std::io::Read as _;
-use std::sync::Arc;
 
 use layerstore_oci::{Digest, Hasher, MAX_DOCUMENT_BYTES, media_type};
 use reqwest::Method;
@@ -104,19 +103,18 @@ impl Repository<'_> {
                 limit: MAX_DOCUMENT_BYTES,
             });
         }
-        let fetch = |hosts: &[Arc<Host>]| -> Result<Vec<u8>> {
+        let fetch = |repository: &Repository<'_>| -> Result<Vec<u8>> {
             let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-            let mut download = self.download(digest, size, 0).by_hosts(hosts);
+            let mut download = repository.download(digest, size, 0);
             match download.read_to_end(&mut bytes) {
                 Ok(_) => Ok(bytes),
                 Err(error) => Err(download.into_error(error)),
             }
         };
-        let hosts = self.hosts_for(Need::Pull)?;
         let mut last = None;
         // A mirror that sends something else may be asked in vain for ever.
-        for first in [0, hosts.len() - 1] {
-            let bytes = fetch(&hosts[first..])?;
+        for repository in [self, &self.without_mirrors()] {
+            let bytes = fetch(repository)?;
             let actual = digest_of(digest, &bytes);
             if actual == *digest {
                 return Ok(bytes);

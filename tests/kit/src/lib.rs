@@ -8,6 +8,9 @@
 //! - [`rawtar`] writes tar archives of every format and damages them; [`rng`] is what both draw from.
 //! - [`sandbox`] runs the binary on a store of its own and leaves nothing behind; [`disk`] gives it a small
 //!   file system; [`user_namespace`] a user namespace; [`require`] says what a test needs from the machine.
+//! - [`registry`] runs a real registry and [`token_server`] issues tokens for it; [`fault_proxy`] stands before either
+//!   and breaks what a test wants broken; [`bucket`] serves blobs from elsewhere. What they saw is [`traffic`];
+//!   [`http`] is what they speak. [`credential_helper`] keeps logins as Docker's helpers do.
 //!
 //! Everything here panics when it cannot do its job: a failing helper is a failing test.
 #![allow(
@@ -17,16 +20,24 @@
     reason = "only tests call this, and a panic is how a test fails"
 )]
 
+pub mod bucket;
 pub mod cases;
+pub mod credential_helper;
 pub mod disk;
 pub mod docker;
+pub mod fault_proxy;
+pub mod http;
 pub mod image;
 pub mod layer;
 pub mod rawtar;
 pub mod reference;
+pub mod registry;
 pub mod require;
 pub mod rng;
 pub mod sandbox;
+mod server;
+pub mod token_server;
+pub mod traffic;
 pub mod tree;
 pub mod user_namespace;
 

@@ -1,8 +1,8 @@
 //! What a test needs from the machine it runs on.
 //!
 //! A test that cannot run fails and says why. `LAYERSTORE_TEST_SKIP` names what a person asked to leave
-//! out, with commas between: `privileged` (tests that need root), `peers` (tests that need the real images of
-//! `scripts/setup-tests`), `sandbox` (tests that need Landlock). `LAYERSTORE_LONG=1` asks for tests that take
+//! out, with commas between: `privileged` (tests that need root), `peers` (tests that need the real images or
+//! the real registry of `scripts/setup-tests`), `sandbox` (tests that need Landlock). `LAYERSTORE_LONG=1` asks for tests that take
 //! minutes. A test that is left out says so on stderr.
 
 use std::io::Write;
@@ -33,6 +33,16 @@ pub fn images() -> Option<PathBuf> {
         .map_or_else(|| workspace().join("tests/cache"), PathBuf::from);
     let message = format!("there are no test images in {}: run scripts/setup-tests", dir.display());
     check("peers", dir.join("recipe").exists(), &message).then_some(dir)
+}
+
+/// Whether to run a test that needs a real registry and its clients: `docker-registry` and `skopeo`.
+#[track_caller]
+pub fn registry() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = |program: &str| std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
+    let missing = ["docker-registry", "skopeo"].into_iter().find(|program| !is_there(program));
+    let message = format!("there is no `{}`: run scripts/setup-tests", missing.unwrap_or_default());
+    check("peers", missing.is_none(), &message)
 }
 
 #[track_caller]

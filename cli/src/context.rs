@@ -20,7 +20,7 @@ pub(crate) struct Context {
     pub(crate) quiet: bool,
     root: Option<PathBuf>,
     progress: ProgressForm,
-    verbose: bool,
+    pub(crate) verbose: bool,
 }
 
 impl Context {

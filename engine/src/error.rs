@@ -28,6 +28,22 @@ pub enum Error {
         /// Bytes that are free.
         available: u64,
     },
+    /// Some platforms of an image that is to be pushed are not in the store.
+    #[error("of `{name}`, {} are not in the store", missing.join(", "))]
+    Incomplete {
+        /// The image.
+        name: String,
+        /// Platforms, or digests of what says nothing about its platform.
+        missing: Vec<String>,
+        /// Platforms that are there.
+        present: Vec<String>,
+    },
+    /// Something has no name to be pushed under.
+    #[error("`{name}` is no name of an image, and so says nothing about the registry to push to")]
+    NoDestination {
+        /// What was given.
+        name: String,
+    },
     /// A layer that may not be in the registry, and is not.
     #[error(
         "layer {digest} is a foreign layer ({media_type}), which the registry need not have and does not have"
@@ -333,6 +349,8 @@ impl Error {
             }
             Self::Registry(error) => error.kind(),
             Self::NoRoom { .. } => ErrorKind::NoSpace,
+            Self::Incomplete { .. } => ErrorKind::NotFound,
+            Self::NoDestination { .. } => ErrorKind::InvalidInput,
             Self::Cancelled => ErrorKind::Io,
         }
     }

@@ -27,6 +27,13 @@ pub enum Event {
         /// Bytes of its blob.
         total: u64,
     },
+    /// More of a layer has been uploaded.
+    Uploaded {
+        /// Its number in this operation.
+        index: usize,
+        /// Bytes of its blob that have been sent.
+        done: u64,
+    },
     /// A layer gets on.
     Progress {
         /// Its number in this operation.
@@ -123,9 +130,16 @@ pub enum LayerState {
         /// Bytes of its blob, if known.
         total: Option<u64>,
     },
+    /// It is being uploaded.
+    Uploading {
+        /// Bytes of its blob.
+        total: u64,
+    },
+    /// The registry has it from another repository.
+    Mounted,
     /// It was there.
     AlreadyExists,
-    /// It is in the store now.
+    /// It is in the store now, or in the registry.
     Done {
         /// Bytes of its blob.
         size: u64,

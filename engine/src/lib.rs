@@ -16,6 +16,8 @@ mod names;
 mod options;
 mod policy;
 mod pull;
+mod push;
+mod remote;
 mod remove;
 mod rootfs;
 
@@ -35,6 +37,7 @@ pub use load::{LoadOptions, LoadReport, LoadedImage, Source};
 pub use mount::Mounted;
 pub use policy::{Setting, UnpackPolicy};
 pub use pull::{PullOptions, PullReport, When};
+pub use push::{PushOptions, PushReport};
 pub use remove::{Collected, CollectedObject, Removed};
 pub use rootfs::{FileEntry, FileKind, ListOptions};
 

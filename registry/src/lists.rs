@@ -116,8 +116,7 @@ impl Repository<'_> {
 }
 
 fn index(host: &Host, what: &str, bytes: &[u8]) -> Result<Vec<Descriptor>> {
-    let unusable =
-        |reason: String| Error::Protocol { host: host.authority(), what: what.to_owned(), reason };
+    let unusable = |reason: String| Error::Protocol { host: host.authority(), what: what.to_owned(), reason };
     match Document::parse(bytes, None) {
         Ok(Document::Index(index)) => Ok(index.manifests),
         Ok(Document::Manifest(_)) => Err(unusable("a manifest, where an index should be".to_owned())),

@@ -119,8 +119,7 @@ impl Repository<'_> {
             };
             let gone = matches!(
                 &error,
-                Error::NotFound { .. }
-                    | Error::Status { status: StatusCode::RANGE_NOT_SATISFIABLE, .. }
+                Error::NotFound { .. } | Error::Status { status: StatusCode::RANGE_NOT_SATISFIABLE, .. }
             );
             let again = error.is_transient() || gone && upload.is_some();
             if !again {
@@ -182,7 +181,9 @@ impl Repository<'_> {
                     return Ok(Begun::Mounted { from: from.clone() });
                 }
                 // An upload has begun instead.
-                Ok(response) if mount_from.len() == 1 => return Ok(Begun::Upload(Self::begun(host, &what, &response)?)),
+                Ok(response) if mount_from.len() == 1 => {
+                    return Ok(Begun::Upload(Self::begun(host, &what, &response)?));
+                }
                 Ok(_) => {}
                 // Whoever may not read there may still write here.
                 Err(error) if error.is_transient() => return Err(error),
@@ -253,7 +254,8 @@ impl Repository<'_> {
             return Self::check_announced(host, &what, blob.digest, response.headers());
         }
         upload.location = Self::location(host, &what, &response)?;
-        upload.offset = received_range(response.headers()).filter(|end| *end > offset).unwrap_or(offset + length);
+        upload.offset =
+            received_range(response.headers()).filter(|end| *end > offset).unwrap_or(offset + length);
         if upload.offset > blob.size {
             let reason = format!("it says that it has {} of {} bytes", upload.offset, blob.size);
             return Err(Error::Protocol { host: host.authority(), what, reason });
@@ -399,7 +401,10 @@ impl<R: Read> Source<R> {
             && let Some((hasher, wanted)) = self.check.take()
             && hasher.finish() != wanted
         {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "its content is not what its digest says"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "its content is not what its digest says",
+            ));
         }
         self.sent.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
@@ -408,6 +413,9 @@ impl<R: Read> Source<R> {
 
 impl std::fmt::Debug for Outgoing<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Outgoing").field("digest", self.digest).field("size", &self.size).finish_non_exhaustive()
+        f.debug_struct("Outgoing")
+            .field("digest", self.digest)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
     }
 }

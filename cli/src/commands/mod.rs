@@ -12,9 +12,12 @@ mod load;
 mod login;
 mod logout;
 mod ls;
+mod manifest;
 mod mount;
 mod pull;
+mod push;
 mod rmi;
+mod search;
 mod tag;
 mod umount;
 mod version;
@@ -30,6 +33,9 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failures> {
     let context = Context::new(cli.global);
     match cli.command.resolve() {
         Command::Pull(args) => pull::run(&context, &args)?,
+        Command::Push(args) => push::run(&context, &args)?,
+        Command::Search(args) => search::run(&context, &args)?,
+        Command::Manifest(verb) => manifest::run(&context, &verb)?,
         Command::Load(args) => load::run(&context, &args)?,
         Command::Images(args) => images::run(&context, &args)?,
         Command::Inspect(args) => inspect::run(&context, &args)?,

@@ -51,7 +51,7 @@ pub(super) fn run(context: &Context, args: &Pull) -> Result<(), Failures> {
             return one(context, &store, &client, &reference, &options);
         }
         let progress = context.progress();
-        let tags = remote_tags();
+        let tags = Layerstore::remote_tags(&client, &reference, &|event| progress.tell(&event))?;
         drop(progress);
         if tags.is_empty() {
             let sentence = format!("`{}` has no tags", printable(reference.familiar_repository()));
@@ -62,10 +62,6 @@ pub(super) fn run(context: &Context, args: &Pull) -> Result<(), Failures> {
         }
         Ok(())
     })
-}
-
-fn remote_tags() -> Vec<String> {
-    Vec::new()
 }
 
 /// Whether a tag is given in so many words.

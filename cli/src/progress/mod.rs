@@ -33,6 +33,8 @@ pub(crate) struct Progress {
     details: bool,
     /// Whether layers come from a registry.
     pull: bool,
+    /// Whether they go to one.
+    push: bool,
     layers: Mutex<BTreeMap<usize, Layer>>,
     /// The bar of the whole.
     total: Mutex<Option<ProgressBar>>,
@@ -72,6 +74,10 @@ enum Outcome {
     /// With the size of its blob in bytes.
     Loaded(u64),
     Pulled(u64),
+    /// The registry had it.
+    LayerExists,
+    Mounted,
+    Pushed(u64),
 }
 
 impl Outcome {
@@ -80,6 +86,9 @@ impl Outcome {
             Self::AlreadyExists => "Already exists",
             Self::Loaded(_) => "Loaded",
             Self::Pulled(_) => "Pull complete",
+            Self::LayerExists => "Layer already exists",
+            Self::Mounted => "Mounted from another repository",
+            Self::Pushed(_) => "Pushed",
         }
     }
 }
@@ -95,12 +104,18 @@ impl Progress {
             ProgressForm::Auto | ProgressForm::Plain => Sink::Plain,
         };
         let (layers, total) = (Mutex::default(), Mutex::default());
-        Self { sink, out: Box::new(to_stderr), details, pull: false, layers, total }
+        Self { sink, out: Box::new(to_stderr), details, pull: false, push: false, layers, total }
     }
 
     /// The same for a pull.
     pub(crate) fn of_pull(mut self) -> Self {
         self.pull = true;
+        self
+    }
+
+    /// The same for a push.
+    pub(crate) fn of_push(mut self) -> Self {
+        self.push = true;
         self
     }
 
@@ -111,7 +126,11 @@ impl Progress {
                 let id = printable(name.short());
                 match state {
                     LayerState::Unpacking { total } => self.start(*index, &id, *total),
+                    LayerState::AlreadyExists if self.push => self.end(*index, &id, Outcome::LayerExists),
                     LayerState::AlreadyExists => self.end(*index, &id, Outcome::AlreadyExists),
+                    LayerState::Done { size } if self.push => self.end(*index, &id, Outcome::Pushed(*size)),
+                    LayerState::Mounted => self.end(*index, &id, Outcome::Mounted),
+                    LayerState::Uploading { total } => self.start(*index, &id, Some(*total)),
                     LayerState::Done { size } if self.pull => self.end(*index, &id, Outcome::Pulled(*size)),
                     LayerState::Done { size } => self.end(*index, &id, Outcome::Loaded(*size)),
                     LayerState::Downloading { total, resumed } => {
@@ -127,6 +146,7 @@ impl Progress {
             }
             Event::Note(text) => self.note(text),
             Event::Plan(plan) => self.plan(plan),
+            Event::Uploaded { index, done } => self.advance(*index, *done, None),
             Event::Downloaded { index, done, .. } => self.downloaded(*index, *done),
             _ => {}
         }
@@ -254,18 +274,25 @@ impl Progress {
         }
         let mut layer = Layer::new(id, total);
         if let Sink::Bars(bars) = &self.sink {
-            let prefix = if self.pull { format!("{id}: Extracting") } else { id.to_owned() };
+            let prefix = match self.working() {
+                "Loading" => id.to_owned(),
+                working => format!("{id}: {working}"),
+            };
             layer.bar = Some(self.add_bar(bars, new_bar(&prefix, total)));
         }
         if matches!(self.sink, Sink::Json) {
-            self.line(&layer.json(self.unpacking()));
+            self.line(&layer.json(self.working()));
         }
         layers.insert(index, layer);
     }
 
-    /// What it is called that a layer is being unpacked.
-    fn unpacking(&self) -> &'static str {
-        if self.pull { "Extracting" } else { "Loading" }
+    /// What is being done with layers.
+    fn working(&self) -> &'static str {
+        match (self.pull, self.push) {
+            (true, _) => "Extracting",
+            (_, true) => "Pushing",
+            _ => "Loading",
+        }
     }
 
     /// `done` bytes of a layer have been read.
@@ -287,7 +314,7 @@ impl Progress {
         if let Some(bar) = &layer.bar {
             bar.set_position(done);
         }
-        self.report(layer, self.unpacking());
+        self.report(layer, self.working());
     }
 
     /// A layer is done; it need not have been started.
@@ -298,7 +325,7 @@ impl Progress {
             return;
         }
         layer.download = None;
-        if let Outcome::Loaded(size) | Outcome::Pulled(size) = outcome {
+        if let Outcome::Loaded(size) | Outcome::Pulled(size) | Outcome::Pushed(size) = outcome {
             self.count(size.saturating_sub(layer.done));
             (layer.done, layer.total) = (size, Some(size));
         }
@@ -378,7 +405,7 @@ impl Layer {
     fn text(&self, outcome: Outcome) -> String {
         match outcome {
             Outcome::Loaded(size) => format!("{}: Loaded {}", self.id, human_size(size)),
-            Outcome::AlreadyExists | Outcome::Pulled(_) => format!("{}: {}", self.id, outcome.as_str()),
+            _ => format!("{}: {}", self.id, outcome.as_str()),
         }
     }
 

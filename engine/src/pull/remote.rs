@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use layerstore_archive::{Error as ArchiveError, Members};
 use layerstore_oci::media_type::LayerKind;
-use layerstore_oci::{Descriptor, Digest, ErrorKind, Index, MAX_DOCUMENT_BYTES};
+use layerstore_oci::{Descriptor, ErrorKind, Index, MAX_DOCUMENT_BYTES};
 use layerstore_registry::{
     Download, Error as RegistryError, FetchedManifest, Notice, Repository, Selector, Watch,
 };
@@ -19,12 +19,17 @@ use crate::load::contents::{Contents, DocumentKind, Member};
 /// Passes on what the client tells.
 pub(crate) struct Watcher<'a> {
     listener: &'a Listener<'a>,
-    feeder: Option<&'a Feeder<'a>>,
+    stopped: Option<&'a (dyn Fn() -> bool + Sync)>,
 }
 
 impl<'a> Watcher<'a> {
-    pub(crate) fn new(listener: &'a Listener<'a>, feeder: Option<&'a Feeder<'a>>) -> Self {
-        Self { listener, feeder }
+    pub(crate) fn new(listener: &'a Listener<'a>) -> Self {
+        Self { listener, stopped: None }
+    }
+
+    /// One who waits only until `stopped` says so.
+    pub(crate) fn until(listener: &'a Listener<'a>, stopped: &'a (dyn Fn() -> bool + Sync)) -> Self {
+        Self { listener, stopped: Some(stopped) }
     }
 }
 
@@ -43,7 +48,7 @@ impl Watch for Watcher<'_> {
     }
 
     fn is_stopped(&self) -> bool {
-        self.feeder.is_some_and(Feeder::stopped)
+        self.stopped.is_some_and(|stopped| stopped())
     }
 }
 
@@ -106,16 +111,16 @@ impl Contents for Remote<'_> {
         work: Work,
         claims: Claims,
     ) -> Result<()> {
-        let (Some(digest), Some(size)) = (layer.digest.clone(), layer.size) else {
-            return Err(Error::Cancelled);
-        };
-        match self.download(session, feeder, &layer, (&digest, size), work, &claims) {
+        let Some(digest) = layer.digest.clone() else { return Err(Error::Cancelled) };
+        match self.download(self.repository, session, feeder, &layer, work, &claims) {
             // What lies between may have damaged it: once more, from the beginning.
             Err(Error::Store(layerstore_store::Error::DigestMismatch { .. })) => {}
             done => return done,
         }
         (self.pull.listener)(Event::Note(format!("layer {digest} arrived damaged; it is fetched once more")));
-        match self.download(session, feeder, &layer, (&digest, size), work, &claims) {
+        // A mirror that has it wrong would have it wrong once more.
+        let registry = self.repository.without_mirrors();
+        match self.download(&registry, session, feeder, &layer, work, &claims) {
             Err(Error::Store(layerstore_store::Error::DigestMismatch { actual, .. })) => {
                 let (host, what) = (self.repository.domain().to_owned(), format!("layer {digest}"));
                 Err(RegistryError::DigestMismatch { host, what, actual }.into())
@@ -128,19 +133,21 @@ impl Contents for Remote<'_> {
 impl Remote<'_> {
     fn download(
         &self,
+        repository: &Repository<'_>,
         session: &Session,
         feeder: &Feeder<'_>,
         layer: &Layer,
-        (digest, size): (&Digest, u64),
         work: Work,
         claims: &Claims,
     ) -> Result<()> {
+        let (Some(digest), Some(size)) = (&layer.digest, layer.size) else { return Err(Error::Cancelled) };
         let ingest = session.resume(digest, size)?;
         let resumed = ingest.written();
         let state = LayerState::Downloading { total: size, resumed };
         (self.pull.listener)(Event::Layer { index: layer.index, name: layer.name.clone(), state });
-        let watcher = Watcher::new(self.pull.listener, Some(feeder));
-        let repository = self.repository.watched_by(&watcher);
+        let stopped = || feeder.stopped();
+        let watcher = Watcher::until(self.pull.listener, &stopped);
+        let repository = repository.watched_by(&watcher);
         let mut source = Counted {
             download: repository.download(digest, size, resumed),
             listener: self.pull.listener,

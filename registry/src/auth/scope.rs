@@ -69,7 +69,7 @@ mod tests {
     fn the_text_is_that_of_the_specification() {
         assert_eq!(Scope::pull("library/nginx").to_string(), "repository:library/nginx:pull");
         assert_eq!(Scope::push("a").to_string(), "repository:a:pull,push");
-        assert_eq!(Scope::new("a", [Action::Delete, Action::Pull]).to_string(), "repository:a:pull,delete");
+        assert_eq!(Scope::new("a", [Action::Push, Action::Pull]).to_string(), "repository:a:pull,push");
     }
 
     #[test]

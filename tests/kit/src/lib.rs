@@ -10,7 +10,8 @@
 //!   file system; [`user_namespace`] a user namespace; [`require`] says what a test needs from the machine.
 //! - [`registry`] runs a real registry and [`token_server`] issues tokens for it; [`fault_proxy`] stands before either
 //!   and breaks what a test wants broken; [`bucket`] serves blobs from elsewhere. What they saw is [`traffic`];
-//!   [`http`] is what they speak. [`credential_helper`] keeps logins as Docker's helpers do.
+//!   [`http`] is what they speak, and [`tls_front`] gives them
+//!   TLS by an [`authority`]. [`credential_helper`] keeps logins as Docker's helpers do.
 //!
 //! Everything here panics when it cannot do its job: a failing helper is a failing test.
 #![allow(
@@ -20,6 +21,7 @@
     reason = "only tests call this, and a panic is how a test fails"
 )]
 
+pub mod authority;
 pub mod bucket;
 pub mod cases;
 pub mod credential_helper;
@@ -36,6 +38,7 @@ pub mod require;
 pub mod rng;
 pub mod sandbox;
 mod server;
+pub mod tls_front;
 pub mod token_server;
 pub mod traffic;
 pub mod tree;

@@ -8,10 +8,10 @@
 //! - [`rawtar`] writes tar archives of every format and damages them; [`rng`] is what both draw from.
 //! - [`sandbox`] runs the binary on a store of its own and leaves nothing behind; [`disk`] gives it a small
 //!   file system; [`user_namespace`] a user namespace; [`require`] says what a test needs from the machine.
-//! - [`registry`] runs a real registry and [`token_server`] issues tokens for it; [`fault_proxy`] stands before either
-//!   and breaks what a test wants broken; [`bucket`] serves blobs from elsewhere. What they saw is [`traffic`];
-//!   [`http`] is what they speak, and [`tls_front`] gives them
-//!   TLS by an [`authority`]. [`credential_helper`] keeps logins as Docker's helpers do.
+//! - [`registry`] runs a real registry and [`token_server`] issues tokens for it; [`fault_proxy`] stands before
+//!   either and breaks what a test wants broken; [`bucket`] serves blobs from elsewhere. What they saw is
+//!   [`traffic`], what they speak [`http`]; [`tls_front`] gives them TLS by an [`authority`].
+//! - [`credential_helper`] keeps logins as Docker's helpers do; [`podman`] is another client of registries.
 //!
 //! Everything here panics when it cannot do its job: a failing helper is a failing test.
 #![allow(
@@ -31,6 +31,7 @@ pub mod fault_proxy;
 pub mod http;
 pub mod image;
 pub mod layer;
+pub mod podman;
 pub mod rawtar;
 pub mod reference;
 pub mod registry;

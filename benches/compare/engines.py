@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,10 @@ class Engine:
     def load(self, archive):
         """The command that loads an archive."""
         raise NotImplementedError
+
+    def pull(self, name):
+        """The command that pulls an image from a registry on plain HTTP; None where there is none."""
+        return None
 
     def stop(self):
         if self.daemon:
@@ -58,6 +63,9 @@ class Containerd(Engine):
     def load(self, archive):
         return [*self.ctr, "image", "import", "--snapshotter", "overlayfs", archive]
 
+    def pull(self, name):
+        return [*self.ctr, "image", "pull", "--plain-http", "--snapshotter", "overlayfs", name]
+
 
 class Podman(Engine):
     name = "podman"
@@ -70,6 +78,9 @@ class Podman(Engine):
 
     def load(self, archive):
         return [*self.podman, "load", "-q", "-i", archive]
+
+    def pull(self, name):
+        return [*self.podman, "pull", "-q", "--tls-verify=false", name]
 
 
 class Docker(Engine):
@@ -85,6 +96,30 @@ class Docker(Engine):
 
     def load(self, archive):
         return [*self.docker, "load", "-q", "-i", archive]
+
+    def pull(self, name):
+        return [*self.docker, "pull", "-q", name]
+
+
+class Registry(Engine):
+    """Debian's docker-registry, on a free port of this machine."""
+
+    name = "registry"
+
+    def __init__(self, disk, run):
+        super().__init__(disk, run)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        config = f"{run}/registry.yml"
+        with open(config, "w") as out:
+            out.write("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n")
+            out.write(f"storage: {{filesystem: {{rootdirectory: {self.root}}}}}\nhttp: {{addr: '{self.address}'}}\n")
+        self.start(["docker-registry", "serve", config], ["curl", "-fsS", f"http://{self.address}/v2/"])
+
+    def fill(self, archive, name):
+        quiet(["skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci-archive:{archive}", f"docker://{self.address}/{name}"])
+        return f"{self.address}/{name}"
 
 
 def quiet(command):

@@ -1,4 +1,4 @@
-"""Measures loads into cold stores, interleaved, and prints medians and ratios. Started by `run`, as root.
+"""Measures loads and pulls into cold stores, interleaved, and prints medians and ratios. Started by `run`, as root.
 
 Every engine has its own root on one ext4 disk in memory, so that times do not depend on the machine's disk.
 The inputs are in the page cache. What a run leaves is removed and synced before the next one starts.
@@ -23,9 +23,9 @@ class Measured:
 
     form = ""
 
-    def __init__(self, options, disk, run):
+    def __init__(self, options, disk, run, suffix=""):
         self.options = options
-        super().__init__(disk, run)
+        super().__init__(f"{disk}/{suffix}", run)
 
     def command(self, image):
         return self.load(f"{self.options.images}/{image}.oci.tar")
@@ -46,6 +46,9 @@ class Layerstore(Measured, engines.Engine):
     def load(self, archive):
         return [self.options.layerstore, "--root", self.root, "-q", "load", "-i", archive]
 
+    def pull(self, name):
+        return [self.options.layerstore, "--root", self.root, "-q", "pull", name]
+
 
 class LayerstoreDocker(Layerstore):
     name, form = "layerstore (docker-archive)", "docker-archive"
@@ -54,6 +57,9 @@ class LayerstoreDocker(Layerstore):
         return self.load(f"{self.options.images}/{image}.docker.tar")
 
     def many(self):
+        return None
+
+    def pull(self, name):
         return None
 
 
@@ -116,15 +122,33 @@ def measure(engine, command):
     return seconds, peak / 1024
 
 
-def table(title, rows, base):
+def table(title, rows, base, forms=None):
     print(f"\n{title}\n\n| engine | input | median s | min–max s | layerstore / it | peak MiB |\n| --- | --- | --- | --- | --- | --- |")
     ours = statistics.median(s for s, _ in rows[base])
     for engine, samples in rows.items():
         seconds = [s for s, _ in samples]
         median, peak = statistics.median(seconds), max(p for _, p in samples)
-        print(f"| {engine.name} | {engine.form} | {median:.2f} | {min(seconds):.2f}–{max(seconds):.2f} "
+        print(f"| {engine.name} | {(forms or {}).get(engine, engine.form)} | {median:.2f} | {min(seconds):.2f}–{max(seconds):.2f} "
               f"| {ours / median:.2f} | {peak:.0f} |")
     sys.stdout.flush()
+
+
+def pulls(options, disk, run, started, ours):
+    """The same images from a registry on this machine, whose work counts, as the network's would not; and our own load
+    beside it."""
+    registry = engines.Registry(disk, run)
+    started.append(registry)
+    pulling = [engine for engine in started if engine.pull("")]
+    loading = Layerstore(options, disk, run, "load")
+    for image in IMAGES:
+        name = registry.fill(f"{options.images}/{image}.oci.tar", f"{image}:1")
+        rows = interleaved(
+            [*pulling, loading],
+            lambda engine: engine.command(image) if engine is loading else engine.pull(name),
+            options.runs,
+        )
+        forms = {engine: "registry" for engine in pulling}
+        table(f"`{image}` from a registry on loopback, cold store, median of {options.runs}", rows, ours, forms)
 
 
 def interleaved(engines, command, runs, warm=1):
@@ -149,6 +173,7 @@ def main():
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--peers", default="oci-image,containerd,podman,docker")
     parser.add_argument("--many-peers", action="store_true")
+    parser.add_argument("--only", choices=["load", "pull"])
     options = parser.parse_args()
     known = {kind.name: kind for kind in (OciImage, Containerd, Podman, Docker)}
     peers = [] if options.peers == "none" else options.peers.split(",")
@@ -160,6 +185,11 @@ def main():
         for kind in [Layerstore, LayerstoreDocker, *(known[name] for name in peers)]:
             started.append(kind(options, disk, run))
         ours = started[0]
+        if options.only != "load":
+            pulls(options, disk, run, started, ours)
+            started.pop().stop()
+        if options.only == "pull":
+            return
         for name in IMAGES:
             rows = interleaved(started, lambda engine: engine.command(name), options.runs)
             table(f"`{name}`, cold store, median of {options.runs}", rows, ours)

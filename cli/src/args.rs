@@ -3,6 +3,7 @@
 //! Names, short forms and defaults are those of Docker and Podman where these have the verb.
 
 mod filter;
+mod login;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ use clap_complete::Shell;
 pub(crate) use filter::Filter;
 #[cfg(test)]
 pub(crate) use filter::parse as parse_filter;
+pub(crate) use login::{Login, Logout};
 
 const LISTING_FORMAT: &str = "\
 table (columns, the default), 'table TEMPLATE' (columns of your choice), json (one object per line) \
@@ -26,6 +28,9 @@ const ROOT_HELP: &str =
     "Where the store is [default: /var/lib/layerstore for root, else $XDG_DATA_HOME/layerstore]";
 
 const IMAGE_ARG: &str = "A name, an ID, or the first digits of one";
+
+const AUTHFILE_HELP: &str =
+    "Where credentials are [default: Docker's config.json, then containers' auth.json]";
 
 const IMAGE_HELP: &str = "\
 IMAGE is a name (nginx, localhost:5000/a/b:tag, name@sha256:…), an image ID, or the first four or more \
@@ -94,6 +99,7 @@ pub(crate) enum ProgressForm {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Pull(Pull),
     Load(Load),
     Images(Images),
     Inspect(Inspect),
@@ -106,6 +112,8 @@ pub(crate) enum Command {
     Ls(List),
     Cat(Cat),
     Gc(Gc),
+    Login(Login),
+    Logout(Logout),
     Limits(Limits),
     Info(Info),
     Version(Version),
@@ -123,6 +131,7 @@ pub(crate) enum ImageCommand {
     #[command(visible_alias = "list")]
     Ls(Images),
     Mount(Mount),
+    Pull(Pull),
     #[command(visible_alias = "remove")]
     Rm(Remove),
     Tag(Tag),
@@ -148,6 +157,7 @@ impl Command {
                 ImageCommand::Load(args) => Self::Load(args),
                 ImageCommand::Ls(args) => Self::Images(args),
                 ImageCommand::Mount(args) => Self::Mount(args),
+                ImageCommand::Pull(args) => Self::Pull(args),
                 ImageCommand::Rm(args) => Self::Rmi(args),
                 ImageCommand::Tag(args) => Self::Tag(args),
                 ImageCommand::Umount(args) => Self::Umount(args),
@@ -155,6 +165,89 @@ impl Command {
             verb => verb,
         }
     }
+}
+
+/// How to reach registries, and as whom.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Registry options")]
+pub(crate) struct RegistryArgs {
+    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE", hide_env_values = true, help = AUTHFILE_HELP)]
+    pub(crate) authfile: Option<PathBuf>,
+
+    /// Directories with containerd's hosts.toml or Docker's certificates for each registry
+    /// [default: /etc/containerd/certs.d, /etc/docker/certs.d]
+    #[arg(long, value_name = "DIR", env = "LAYERSTORE_HOSTS_DIR", value_delimiter = ':')]
+    pub(crate) hosts_dir: Vec<PathBuf>,
+
+    /// Take any certificate, and plain HTTP where there is no TLS
+    #[arg(long)]
+    pub(crate) insecure: bool,
+
+    /// Use plain HTTP
+    #[arg(long)]
+    pub(crate) plain_http: bool,
+}
+
+/// When a pull asks the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PullPolicy {
+    /// Always
+    Always,
+    /// Only if the image is not here
+    Missing,
+    /// Always, but use the image that is here if the registry does not answer
+    Newer,
+}
+
+/// Download images from a registry
+///
+/// Layers that are here are not fetched again, and an interrupted download goes on where it was.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  layerstore pull postgres:16
+  layerstore pull registry.example.com/team/app@sha256:…
+  layerstore pull --platform linux/arm64 nginx
+  layerstore pull -a localhost:5000/app")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub(crate) struct Pull {
+    #[arg(value_name = "IMAGE", required = true, help = "Names of images; without a tag, `latest`")]
+    pub(crate) images: Vec<String>,
+
+    /// Download every tag of the repositories
+    #[arg(short, long)]
+    pub(crate) all_tags: bool,
+
+    /// Take this platform of a multi-platform image [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) platform: Option<String>,
+
+    /// Download all platforms, and unpack one
+    #[arg(long)]
+    pub(crate) all_platforms: bool,
+
+    /// When to ask the registry
+    #[arg(long, value_name = "WHEN", default_value = "always")]
+    pub(crate) policy: PullPolicy,
+
+    /// Store the layers but do not unpack them; `mount` does it later
+    #[arg(long)]
+    pub(crate) no_unpack: bool,
+
+    /// Begin even if there seems to be too little space
+    #[arg(short, long)]
+    pub(crate) force: bool,
+
+    /// Layers that are downloaded at the same time
+    #[arg(long, value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) parallel: u8,
+
+    /// Accept more or less of a layer than the store's settings say, for this time; see `limits`
+    #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = assignment)]
+    pub(crate) limits: Vec<(String, String)>,
+
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
 }
 
 /// Load images from an archive or a directory
@@ -416,6 +509,10 @@ pub(crate) struct Gc {
     /// Print what would be deleted, and delete nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+
+    /// Also delete what interrupted pulls have fetched; it is kept for a day otherwise
+    #[arg(long)]
+    pub(crate) interrupted: bool,
 }
 
 /// Show or change what the store accepts of a layer, and how it unpacks

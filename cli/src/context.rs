@@ -1,10 +1,14 @@
 //! What the environment says: where the store is, what to log, whether colours are wanted.
 
 use std::env;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use layerstore::Layerstore;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::{Global, LogFormat, ProgressForm};
 use crate::errors::Failure;
@@ -51,6 +55,19 @@ impl Context {
         self.progress().note(text);
     }
 
+    /// Says what is about to happen.
+    pub(crate) fn talk(&self, text: &str) {
+        self.progress().say(text);
+    }
+
+    /// Warns in words of Docker's, which begin with a warning themselves.
+    pub(crate) fn warn(&self, text: &str) {
+        if !self.quiet {
+            // If nobody listens, there is nobody to complain to.
+            drop(io::stderr().write_all(format!("{text}\n").as_bytes()));
+        }
+    }
+
     pub(crate) fn progress(&self) -> Progress {
         Progress::new(self.progress, self.quiet, self.verbose)
     }
@@ -74,6 +91,8 @@ pub(crate) fn colours_wanted() -> bool {
 }
 
 /// Logs to standard error: warnings, with `-v` what is done, with `-vv` details.
+///
+/// Only what our own crates have to say: those of others log headers and URLs, and with them passwords and tokens.
 pub(crate) fn start_log(global: &Global, colour: bool) {
     let level = match (global.quiet, global.verbose) {
         (true, 0) => LevelFilter::ERROR,
@@ -82,10 +101,11 @@ pub(crate) fn start_log(global: &Global, colour: bool) {
         (_, 2) => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
+    let ours = Targets::new().with_target("layerstore", level);
     let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
     match global.log_format {
-        LogFormat::Text => log.with_ansi(colour).with_target(false).compact().init(),
-        LogFormat::Json => log.json().init(),
+        LogFormat::Text => log.with_ansi(colour).with_target(false).compact().finish().with(ours).init(),
+        LogFormat::Json => log.json().finish().with(ours).init(),
     }
 }
 

@@ -134,8 +134,62 @@ impl From<layerstore::Error> for Failure {
             error if error.is_limit() => failure
                 .hint("if you trust the image, raise the limit: see `layerstore limits` and `load --limit`"),
             Error::NoPlatform { .. } => failure.hint("choose one of them with --platform"),
+            Error::NoRoom { .. } => failure.hint("it is an estimate: --force tries it all the same"),
+            Error::Registry(error) => {
+                failure.hints.extend(registry_hints(error));
+                failure
+            }
             _ => failure,
         }
+    }
+}
+
+/// Where the API of Docker Hub is.
+const DOCKER_HUB: &str = "registry-1.docker.io";
+
+/// What a person can do about what a registry says.
+fn registry_hints(error: &layerstore::registry::Error) -> Vec<String> {
+    use layerstore::registry::{Error, Problem};
+
+    let login = |host: &str| {
+        if host == DOCKER_HUB { "layerstore login".to_owned() } else { format!("layerstore login {host}") }
+    };
+    let looked_up = |host: &str, repository: &str| {
+        (host == DOCKER_HUB).then(|| {
+            let name = repository.strip_prefix("library/").unwrap_or(repository);
+            format!("`{name}` was looked up on docker.io; name the registry host for an image from elsewhere")
+        })
+    };
+    match error {
+        Error::Unauthorized { host, repository, sent, .. } | Error::Denied { host, repository, sent, .. } => {
+            let advice = if *sent {
+                format!("`{}` with an account that may do this; the image may also not exist", login(host))
+            } else {
+                format!("`{}` if it is private; it may also not exist", login(host))
+            };
+            looked_up(host, repository).into_iter().chain([advice]).collect()
+        }
+        Error::Auth { host, source } if source.kind() == ErrorKind::Unauthorized => {
+            vec![format!("`{}` asks for the password once more", login(host))]
+        }
+        Error::NotFound { host, repository, .. } => looked_up(host, repository).into_iter().collect(),
+        Error::NotARegistry { host, .. } => {
+            vec![format!("is `{host}` the name of a registry? the host is what comes before the first `/`")]
+        }
+        Error::Unreachable { host, problem, .. } => match problem {
+            Problem::UnknownHost => {
+                vec![format!("check the name `{host}` and this machine's DNS")]
+            }
+            Problem::Certificate => vec![format!(
+                "put the registry's CA into /etc/docker/certs.d/{host}/ca.crt; or trust anybody with --insecure"
+            )],
+            Problem::NotTls => vec!["for plain HTTP give --plain-http".to_owned()],
+            _ => Vec::new(),
+        },
+        Error::TooManyRequests { host, .. } => {
+            vec![format!("wait, or `{}` for a higher limit", login(host))]
+        }
+        _ => Vec::new(),
     }
 }
 

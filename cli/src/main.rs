@@ -11,6 +11,7 @@ mod format;
 mod glob;
 mod output;
 mod progress;
+mod registry;
 mod template;
 
 use std::io::IsTerminal as _;

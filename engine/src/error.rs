@@ -15,6 +15,29 @@ pub enum Error {
     /// The archive cannot be read, or holds no image.
     #[error(transparent)]
     Archive(#[from] layerstore_archive::Error),
+    /// The registry does not give what is wanted.
+    #[error(transparent)]
+    Registry(Box<layerstore_registry::Error>),
+    /// There is less space than a pull will need.
+    #[error("pulling needs about {needed} bytes, and {} has only {available} left", root.display())]
+    NoRoom {
+        /// The store.
+        root: PathBuf,
+        /// An estimate, in bytes.
+        needed: u64,
+        /// Bytes that are free.
+        available: u64,
+    },
+    /// A layer that may not be in the registry, and is not.
+    #[error(
+        "layer {digest} is a foreign layer ({media_type}), which the registry need not have and does not have"
+    )]
+    ForeignLayer {
+        /// The layer.
+        digest: Digest,
+        /// Its media type.
+        media_type: String,
+    },
     /// A file named by the caller cannot be read.
     #[error("cannot {action} {}", path.display())]
     File {
@@ -255,6 +278,12 @@ pub enum Error {
 /// The result of an operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+impl From<layerstore_registry::Error> for Error {
+    fn from(error: layerstore_registry::Error) -> Self {
+        Self::Registry(Box::new(error))
+    }
+}
+
 impl Error {
     /// Whether another [`UnpackPolicy`](crate::UnpackPolicy) would accept the layer.
     pub fn is_limit(&self) -> bool {
@@ -299,7 +328,11 @@ impl Error {
             | Self::Ambiguous { .. }
             | Self::WrongType { .. } => ErrorKind::InvalidInput,
             Self::SeveralNames { .. } | Self::Mounted { .. } => ErrorKind::InUse,
-            Self::OtherFlavour { .. } | Self::NotUnpackable { .. } => ErrorKind::Unsupported,
+            Self::OtherFlavour { .. } | Self::NotUnpackable { .. } | Self::ForeignLayer { .. } => {
+                ErrorKind::Unsupported
+            }
+            Self::Registry(error) => error.kind(),
+            Self::NoRoom { .. } => ErrorKind::NoSpace,
             Self::Cancelled => ErrorKind::Io,
         }
     }

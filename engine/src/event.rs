@@ -16,6 +16,17 @@ pub enum Event {
         /// The state.
         state: LayerState,
     },
+    /// What a pull is going to do, before it begins.
+    Plan(PullPlan),
+    /// More of a layer has been downloaded.
+    Downloaded {
+        /// Its number in this operation.
+        index: usize,
+        /// Bytes of its blob that are here, those from earlier attempts included.
+        done: u64,
+        /// Bytes of its blob.
+        total: u64,
+    },
     /// A layer gets on.
     Progress {
         /// Its number in this operation.
@@ -38,6 +49,32 @@ pub enum Event {
     },
     /// Something that a person should know, and that is no error.
     Note(String),
+}
+
+/// What a pull has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PullPlan {
+    /// Layers and other blobs of the image.
+    pub blobs: usize,
+    /// Those that are to be fetched, at least in part.
+    pub missing: usize,
+    /// Bytes to fetch.
+    pub fetch: u64,
+    /// Bytes that earlier attempts have fetched.
+    pub resume: u64,
+    /// Bytes of blobs that are in the store already.
+    pub reuse: u64,
+    /// Bytes of the blobs that are to be unpacked. Unpacked, layers take two to three times as much.
+    pub unpack: u64,
+    /// Bytes that are free where the store is.
+    pub available: u64,
+}
+
+impl PullPlan {
+    /// Bytes that it will take, as an estimate: layers at least double when they are unpacked.
+    pub fn needed(&self) -> u64 {
+        self.fetch.saturating_add(self.unpack.saturating_mul(2))
+    }
 }
 
 /// What a layer is called in messages.
@@ -74,6 +111,13 @@ impl std::fmt::Display for LayerName {
 pub enum LayerState {
     /// Another process or thread is at it; its result will be used.
     Waiting,
+    /// It is being downloaded; unpacking begins with the first bytes.
+    Downloading {
+        /// Bytes of its blob.
+        total: u64,
+        /// Those of them that an earlier attempt has left.
+        resumed: u64,
+    },
     /// It is being received and unpacked.
     Unpacking {
         /// Bytes of its blob, if known.

@@ -15,6 +15,7 @@ mod mount;
 mod names;
 mod options;
 mod policy;
+mod pull;
 mod remove;
 mod rootfs;
 
@@ -24,14 +25,16 @@ use layerstore_store::{Store, Surroundings};
 use layerstore_unpack::Options;
 
 pub use error::{Error, Result};
-pub use event::{Event, LayerName, LayerState, Listener};
+pub use event::{Event, LayerName, LayerState, Listener, PullPlan};
 pub use images::{HistoryStep, ImageSummary};
 pub use info::Info;
 pub use layerstore_oci as oci;
+pub use layerstore_registry as registry;
 pub use layerstore_unpack::{Devices, Limits, Privileged};
 pub use load::{LoadOptions, LoadReport, LoadedImage, Source};
 pub use mount::Mounted;
 pub use policy::{Setting, UnpackPolicy};
+pub use pull::{PullOptions, PullReport, When};
 pub use remove::{Collected, CollectedObject, Removed};
 pub use rootfs::{FileEntry, FileKind, ListOptions};
 

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::Layerstore;
 use crate::error::{Error, Result};
 use crate::event::{LayerName, Listener};
-use crate::layers::{self, Layer, Work};
+use crate::layers::{self, Claims, Layer, Work};
 use crate::names::Found;
 
 /// A mounted image.
@@ -171,7 +171,7 @@ impl Layerstore {
                     diff_id: Some(row.diff_id.clone()),
                 };
                 let size = size.ok_or_else(missing)?;
-                feeder.reuse(layer, Work::Unpack, vec![claim], row.blob.clone(), size)?;
+                feeder.reuse(layer, Work::Unpack, Claims::new(vec![claim]), row.blob.clone(), size)?;
             }
             Ok(())
         });

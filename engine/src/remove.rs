@@ -4,11 +4,12 @@ use std::collections::HashSet;
 
 use layerstore_gc::Scope;
 use layerstore_oci::{Digest, Reference};
-use layerstore_store::{LOCAL, Node, Object};
+use layerstore_store::{LOCAL, Node, Object, Partial};
 
 use crate::Layerstore;
 use crate::error::{Error, Result};
 use crate::names::{Found, named, refuse_reserved};
+use crate::pull::KEEP_SECONDS;
 
 /// What removing an image did, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,23 +102,52 @@ impl Layerstore {
     }
 
     /// Takes away everything that no name, mount or running command keeps, what killed commands left,
-    /// and the trash. With `dry_run` only tells what nothing keeps.
-    pub fn collect(&self, dry_run: bool) -> Result<Collected> {
+    /// and the trash. What pulls that were interrupted have fetched is kept for a day, unless `interrupted` is given.
+    /// With `dry_run` only tells what nothing keeps.
+    pub fn collect(&self, dry_run: bool, interrupted: bool) -> Result<Collected> {
+        let partials = self.old_partials(interrupted)?;
         if dry_run {
-            let nodes = layerstore_gc::dry_run(&self.store, &Scope::Everything)?;
-            return Ok(Collected { objects: collected(&nodes), ..Collected::default() });
+            let graph =
+                if interrupted { self.store.graph_without_lasting_leases() } else { self.store.graph() }?;
+            let nodes: Vec<Node> = layerstore_gc::plan(&graph, &Scope::Everything)
+                .into_iter()
+                .map(|index| graph.nodes[index].clone())
+                .collect();
+            let mut objects = collected(&nodes);
+            objects.extend(partials.iter().map(partial));
+            return Ok(Collected { objects, ..Collected::default() });
+        }
+        if interrupted {
+            self.store.forget_lasting_leases()?;
         }
         self.store.forget_stale_mounts()?;
         let recovered = self.store.recover_all()?;
         let forgotten = layerstore_gc::collect(&self.store, LOCAL, &[], &Scope::Everything)?;
+        let mut objects = collected(&forgotten.nodes);
+        for old in &partials {
+            // One that another command has gone on with stays.
+            if self.store.discard_partial(&old.digest)? {
+                objects.push(partial(old));
+            }
+        }
         self.store.empty_trash()?;
         self.store.settle_older_than(0)?;
-        Ok(Collected {
-            objects: collected(&forgotten.nodes),
-            dead_sessions: recovered.sessions,
-            unrecorded: recovered.unrecorded,
-        })
+        Ok(Collected { objects, dead_sessions: recovered.sessions, unrecorded: recovered.unrecorded })
     }
+}
+
+impl Layerstore {
+    /// Interrupted downloads that nobody went on with for a day, or all.
+    fn old_partials(&self, all: bool) -> Result<Vec<Partial>> {
+        let mut partials = self.store.partials()?;
+        let old = self.store.clock().now() - KEEP_SECONDS;
+        partials.retain(|partial| all || partial.modified <= old);
+        Ok(partials)
+    }
+}
+
+fn partial(partial: &Partial) -> CollectedObject {
+    CollectedObject { kind: "partial download", name: partial.digest.to_string(), bytes: partial.bytes }
 }
 
 fn collected(nodes: &[Node]) -> Vec<CollectedObject> {

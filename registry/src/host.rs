@@ -10,9 +10,13 @@ use url::Url;
 pub struct Host {
     /// Where the API begins: `https://registry-1.docker.io/v2/`. Always ends in a slash.
     pub base: Url,
+    /// The same with the other scheme, where the configuration leaves open which one the server speaks. It is for a
+    /// server that turns out not to speak the scheme of `base`, and for nothing else: not for one that cannot be
+    /// reached, and not for a certificate that does not hold.
+    pub alternative: Option<Url>,
     /// What it is asked for.
     pub capabilities: Capabilities,
-    /// How its certificate is checked.
+    /// How its certificate is checked, where `base` or `alternative` is `https`.
     pub tls: Tls,
     /// Headers that every request to this host gets; they may hold secrets.
     pub headers: Vec<(HeaderName, HeaderValue)>,

@@ -29,3 +29,9 @@ impl From<String> for Secret {
         Self(text)
     }
 }
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}

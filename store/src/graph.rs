@@ -77,7 +77,13 @@ impl Store {
     /// The graph as it is now.
     pub fn graph(&self) -> Result<Graph> {
         let boot = &self.life().boot;
-        self.database().read("load the graph", |db| load(db, boot))
+        self.database().read("load the graph", |db| load(db, boot, true))
+    }
+
+    /// The same as if no interrupted pull kept anything.
+    pub fn graph_without_lasting_leases(&self) -> Result<Graph> {
+        let boot = &self.life().boot;
+        self.database().read("load the graph", |db| load(db, boot, false))
     }
 
     /// Removes the names `untag` of `owner`, lets `choose` pick what goes, and forgets it: all in
@@ -100,7 +106,7 @@ impl Store {
                     return Err(Error::NotFound { what: "name", name: name.clone() });
                 }
             }
-            let graph = load(tx, boot)?;
+            let graph = load(tx, boot, true)?;
             let nodes: Vec<Node> =
                 choose(&graph).into_iter().map(|index| graph.nodes[index].clone()).collect();
             delete_rows(tx, &nodes)?;
@@ -130,7 +136,7 @@ impl Store {
     }
 }
 
-fn load(db: &Connection, boot: &str) -> Result<Graph> {
+fn load(db: &Connection, boot: &str, lasting: bool) -> Result<Graph> {
     let mut graph = Graph::default();
     let mut by_diff_id: HashMap<String, usize> = HashMap::new();
     each(db, "SELECT digest, size FROM blob", [], |row| {
@@ -195,9 +201,12 @@ fn load(db: &Connection, boot: &str) -> Result<Graph> {
         }
         Ok(())
     })?;
-    let targets = "SELECT target FROM reference UNION ALL SELECT key FROM lease_item WHERE kind = 'blob' \
-                   UNION ALL SELECT manifest FROM mount WHERE boot_id = ?1";
-    each(db, targets, [boot], |row| {
+    let leased = if lasting { "" } else { " AND lease IN (SELECT id FROM lease WHERE expires_at IS NULL)" };
+    let targets = format!(
+        "SELECT target FROM reference UNION ALL SELECT key FROM lease_item WHERE kind = 'blob'{leased} \
+         UNION ALL SELECT manifest FROM mount WHERE boot_id = ?1"
+    );
+    each(db, &targets, [boot], |row| {
         let target = blob(&graph, &text(row, 0)?)?;
         graph.roots.extend(target);
         Ok(())
@@ -212,7 +221,8 @@ fn load(db: &Connection, boot: &str) -> Result<Graph> {
             Ok(())
         },
     )?;
-    each(db, "SELECT key FROM lease_item WHERE kind = 'tree'", [], |row| {
+    let trees = format!("SELECT key FROM lease_item WHERE kind = 'tree'{leased}");
+    each(db, &trees, [], |row| {
         graph.roots.extend(by_diff_id.get(&text(row, 0)?));
         Ok(())
     })?;

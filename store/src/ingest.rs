@@ -1,12 +1,13 @@
 //! Receiving a blob: bytes go to a temporary file and a hasher, while others may read behind.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use layerstore_oci::{Algorithm, Digest, Hasher};
+use rustix::fs::OFlags;
 
 use crate::disk::Durable;
 use crate::error::{Error, IoContext as _, Result};
@@ -23,6 +24,8 @@ pub struct Ingest {
     shared: Arc<Shared>,
     failed: bool,
     finished: bool,
+    /// The file outlives the session.
+    lasting: bool,
 }
 
 #[derive(Debug)]
@@ -75,6 +78,58 @@ impl Ingest {
             shared: Arc::new(Shared { file, state, changed: Condvar::new() }),
             failed: false,
             finished: false,
+            lasting: false,
+        })
+    }
+
+    /// Goes on where the file at `path` ends.
+    pub(crate) fn resume(durable: Durable, path: PathBuf, digest: &Digest, size: u64) -> Result<Self> {
+        let open = || {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0))
+                .open(&path)
+        };
+        let mut file = match open() {
+            // It was complete, and its session died before it was published.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let writable = Permissions::from_mode(0o600);
+                std::fs::set_permissions(&path, writable).and_then(|()| open())
+            }
+            other => other,
+        }
+        .context("open", &path)?;
+        if file.metadata().context("examine", &path)?.len() > size {
+            file.set_len(0).context("truncate", &path)?;
+        }
+        let mut hasher = Hasher::new(digest.algorithm());
+        let mut buffer = vec![0; 256 << 10];
+        let mut written = 0;
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => {
+                    hasher.update(&buffer[..count]);
+                    written += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).context("read", &path),
+            }
+        }
+        let state = Mutex::new(State { written, end: End::Open });
+        Ok(Self {
+            durable,
+            path,
+            hasher,
+            written,
+            shared: Arc::new(Shared { file, state, changed: Condvar::new() }),
+            failed: false,
+            finished: false,
+            lasting: true,
         })
     }
 
@@ -111,16 +166,25 @@ impl Ingest {
         self.write(&[])?;
         let digest = std::mem::replace(&mut self.hasher, Hasher::new(Algorithm::Sha256)).finish();
         if let Some((wanted, size)) = expected {
-            if self.written != size {
-                return Err(Error::SizeMismatch {
-                    digest: wanted.clone(),
-                    expected: size,
-                    actual: self.written,
-                });
+            let error = if self.written != size {
+                let (digest, actual) = (wanted.clone(), self.written);
+                Some(Error::SizeMismatch { digest, expected: size, actual })
+            } else if *wanted != digest {
+                Some(Error::DigestMismatch { expected: wanted.clone(), actual: digest.clone() })
+            } else {
+                None
+            };
+            if let Some(error) = error {
+                if self.lasting {
+                    // It would be wrong for the next one too.
+                    std::fs::remove_file(&self.path).context("delete", &self.path)?;
+                }
+                return Err(error);
             }
-            if *wanted != digest {
-                return Err(Error::DigestMismatch { expected: wanted.clone(), actual: digest });
-            }
+        }
+        if self.lasting {
+            let read_only = Permissions::from_mode(0o444);
+            self.shared.file.set_permissions(read_only).context("make read-only", &self.path)?;
         }
         self.finished = true;
         self.shared.set(State { written: self.written, end: End::Complete });
@@ -170,12 +234,32 @@ impl Received {
     }
 }
 
+/// Tells what becomes of a blob that is being received.
+#[derive(Debug, Clone)]
+pub struct Fate {
+    shared: Arc<Shared>,
+}
+
+impl Fate {
+    /// Whether it was given up: readers fail for this reason.
+    pub fn is_given_up(&self) -> bool {
+        self.shared.state().end == End::Abandoned
+    }
+}
+
 /// Reads a blob while it is being received.
 #[derive(Debug)]
 pub struct IngestReader {
     shared: Arc<Shared>,
     position: u64,
     known: u64,
+}
+
+impl IngestReader {
+    /// What becomes of the blob.
+    pub fn fate(&self) -> Fate {
+        Fate { shared: Arc::clone(&self.shared) }
+    }
 }
 
 impl Read for IngestReader {
@@ -240,6 +324,34 @@ mod tests {
         let mut reader = ingest.reader();
         drop(ingest);
         assert!(reader.read_to_end(&mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn a_download_goes_on_where_it_was_interrupted() {
+        let dir = tempfile::tempdir().unwrap();
+        let digest = Digest::sha256_of(b"one two three");
+        let resume = |digest: &Digest, size| {
+            let durable = Durable::new(Arc::new(SystemDisk), dir.path().to_owned()).unwrap();
+            Ingest::resume(durable, dir.path().join("partial"), digest, size).unwrap()
+        };
+        resume(&digest, 13).write(b"one ").unwrap();
+        let mut second = resume(&digest, 13);
+        assert_eq!(second.written(), 4);
+        let mut reader = second.reader();
+        second.write(b"two three").unwrap();
+        let received = second.finish(Some((&digest, 13))).unwrap();
+        assert_eq!(received.size(), 13);
+        let mut all = Vec::new();
+        reader.read_to_end(&mut all).unwrap();
+        assert_eq!(all, b"one two three");
+        // What is longer than it may be is begun anew, and wrong content is not kept.
+        std::fs::remove_file(dir.path().join("partial")).unwrap();
+        resume(&digest, 20).write(b"something much longer").unwrap();
+        let mut third = resume(&digest, 13);
+        assert_eq!(third.written(), 0);
+        third.write(b"one two THREE").unwrap();
+        assert!(matches!(third.finish(Some((&digest, 13))), Err(Error::DigestMismatch { .. })));
+        assert_eq!(resume(&digest, 13).written(), 0);
     }
 
     #[test]

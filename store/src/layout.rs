@@ -106,6 +106,16 @@ impl Layout {
         self.root.join("ingest")
     }
 
+    /// Where downloads are that may be continued.
+    pub fn partial(&self) -> PathBuf {
+        self.root.join("partial")
+    }
+
+    /// The bytes of one blob that have been downloaded so far.
+    pub fn partial_blob(&self, digest: &Digest) -> PathBuf {
+        self.partial().join(format!("{}-{}", digest.algorithm(), digest.hex()))
+    }
+
     /// Where the trees are.
     pub fn overlay2(&self) -> PathBuf {
         self.root.join("overlay2")

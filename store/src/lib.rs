@@ -8,6 +8,7 @@
 //!   lock                  its byte ranges are the locks between processes
 //!   blobs/<alg>/<hex>     complete, durable, never changed, mode 0444 (the OCI layout's form)
 //!   ingest/<session>/     what a live session has not completed
+//!   partial/<alg>-<hex>   the beginning of a blob whose download was interrupted
 //!   overlay2/<id>/diff    one tree
 //!   trash/<name>          forgotten, waiting to be unlinked
 //!   mnt/<image>           mount points that the store made
@@ -37,6 +38,7 @@ mod lock;
 mod meta;
 mod mount;
 mod overlay;
+mod partial;
 mod publish;
 mod recover;
 mod reference;
@@ -54,11 +56,12 @@ pub use error::{Error, Result};
 pub use fixup::Unsettled;
 pub use graph::{Forgotten, Graph, Node, Object};
 pub use image::{Edge, EdgeKind, ImageCommit, ImageInfo, ImageRow, LayerRow, NewImage};
-pub use ingest::{Ingest, IngestReader, Received};
+pub use ingest::{Fate, Ingest, IngestReader, Received};
 pub use layout::{Layout, TreeId};
 pub use lock::{Claim, Key};
 pub use mount::MountRow;
 pub use overlay::{MAX_LAYERS, MountApi, MountOptions};
+pub use partial::Partial;
 pub use publish::{NewBlob, NewTree, Publication};
 pub use recover::Recovered;
 pub use reference::{LOCAL, ReferenceRow};

@@ -160,7 +160,7 @@ impl Store {
                 if record_blob(tx, blob, now)? {
                     recorded.new.push(Object::Blob(blob.digest.clone()));
                 }
-                lease(tx, session, "blob", &blob.digest.to_string())?;
+                session.lease(tx, "blob", &blob.digest.to_string())?;
             }
             for (digest, diff_id) in &placed.diff_ids {
                 tx.execute(
@@ -175,7 +175,7 @@ impl Store {
                     recorded.new.push(Object::Tree(tree.id.clone()));
                 }
                 recorded.superfluous.extend(superfluous);
-                lease(tx, session, "tree", &tree.diff_id.to_string())?;
+                session.lease(tx, "tree", &tree.diff_id.to_string())?;
             }
             Ok(recorded)
         })
@@ -322,13 +322,6 @@ fn record_blob(tx: &Transaction<'_>, blob: &PlacedBlob, now: i64) -> Result<bool
     })
     .db("record a blob")?;
     Ok(new)
-}
-
-fn lease(tx: &Transaction<'_>, session: &Session, kind: &str, key: &str) -> Result<()> {
-    tx.prepare_cached("INSERT OR IGNORE INTO lease_item (lease, kind, key) VALUES (?1, ?2, ?3)")
-        .and_then(|mut insert| insert.execute((session.id(), kind, key)))
-        .db("lease what is published")?;
-    Ok(())
 }
 
 fn remove_if_there(path: &PathBuf) {

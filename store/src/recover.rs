@@ -123,8 +123,10 @@ impl Store {
     fn forget_dead_leases(&self, dead: &[PathBuf]) -> Result<()> {
         let action = "forget dead leases";
         let mut ids: Vec<String> = self.database().read(action, |db| {
-            let mut statement = db.prepare_cached("SELECT id FROM lease").db(action)?;
-            let ids = statement.query_map([], |row| row.get(0)).db(action)?;
+            let mut statement = db
+                .prepare_cached("SELECT id FROM lease WHERE expires_at IS NULL OR expires_at <= ?1")
+                .db(action)?;
+            let ids = statement.query_map([self.clock().now()], |row| row.get(0)).db(action)?;
             ids.collect::<rusqlite::Result<_>>().db(action)
         })?;
         let directories = entries(&self.layout().ingest())?;

@@ -5,6 +5,9 @@
 //! releases it when the process dies, however it dies, and the next session throws the directory
 //! away ([`crate::Store::recover`]). The session's lease protects what the command found present or
 //! has published, until the references that keep it are committed.
+//!
+//! A pull has a second lease, which outlives it: what it has fetched before it was interrupted is there
+//! for the next one, for a time.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
@@ -12,9 +15,11 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use layerstore_oci::Algorithm;
+use layerstore_oci::{Algorithm, Digest};
+use rusqlite::Transaction;
 use rustix::fs::{FlockOperation, flock};
 
+use crate::clock::UnixSeconds;
 use crate::db::Durability;
 use crate::error::{DbContext as _, IoContext as _, Result};
 use crate::ingest::Ingest;
@@ -24,6 +29,8 @@ use crate::remove::remove;
 use crate::store::Store;
 
 const LOCK_NAME: &str = "lock";
+/// No session's name begins like this.
+const LASTING_PREFIX: &str = "pull-";
 
 /// A live command's claim on temporary space. Dropping it discards whatever is still in it.
 #[derive(Debug)]
@@ -31,8 +38,18 @@ pub struct Session {
     store: Store,
     id: String,
     directory: PathBuf,
+    /// The lease that outlives it.
+    lasting: Option<LastingLease>,
+    owner: String,
     next: AtomicU64,
     _lock: File,
+}
+
+/// A lease that ends by itself.
+#[derive(Debug)]
+struct LastingLease {
+    id: String,
+    expires_at: UnixSeconds,
 }
 
 impl Session {
@@ -53,7 +70,15 @@ impl Session {
             flock(&lock, FlockOperation::NonBlockingLockExclusive).context("lock", &path)?;
             lock
         };
-        let session = Self { store: store.clone(), id, directory, next: AtomicU64::new(0), _lock: lock };
+        let session = Self {
+            store: store.clone(),
+            id,
+            directory,
+            lasting: None,
+            owner: owner.to_owned(),
+            next: AtomicU64::new(0),
+            _lock: lock,
+        };
         store.database().write(Durability::Process, "record the lease", |tx| {
             tx.execute(
                 "INSERT INTO lease (id, owner, pid, boot_id, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -70,6 +95,45 @@ impl Session {
         &self.id
     }
 
+    /// From now on keeps what it leases for `seconds`, even if it ends or dies without [`Session::complete`].
+    /// All sessions with the same `purpose` share that lease, so that the one that succeeds ends it for all.
+    pub fn outlast(&mut self, purpose: &str, seconds: i64) {
+        let id = format!("{LASTING_PREFIX}{}", &Digest::sha256_of(purpose.as_bytes()).hex()[..32]);
+        self.lasting = Some(LastingLease { id, expires_at: self.store.clock().now() + seconds });
+    }
+
+    /// Says that what was fetched is kept by names now: nothing needs to outlast the session.
+    pub fn complete(&self) -> Result<()> {
+        let Some(LastingLease { id, .. }) = &self.lasting else { return Ok(()) };
+        self.store.database().write(Durability::Process, "end a lasting lease", |tx| {
+            tx.execute("DELETE FROM lease WHERE id = ?1", [id]).db("end a lasting lease")?;
+            Ok(())
+        })
+    }
+
+    /// Puts an object under the lease, inside a transaction.
+    pub(crate) fn lease(&self, tx: &Transaction<'_>, kind: &str, key: &str) -> Result<()> {
+        let action = "lease what is needed";
+        let mut insert = tx
+            .prepare_cached("INSERT OR IGNORE INTO lease_item (lease, kind, key) VALUES (?1, ?2, ?3)")
+            .db(action)?;
+        insert.execute((&self.id, kind, key)).db(action)?;
+        if let Some(LastingLease { id, expires_at }) = &self.lasting {
+            // Another session may have ended it meanwhile.
+            tx.prepare_cached(
+                "INSERT INTO lease (id, owner, pid, boot_id, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+                 ON CONFLICT (id) DO UPDATE SET expires_at = max(expires_at, excluded.expires_at)",
+            )
+            .and_then(|mut upsert| {
+                let (pid, boot, now) = (std::process::id(), &self.store.life().boot, self.store.clock().now());
+                upsert.execute((id, &self.owner, pid, boot, now, expires_at))
+            })
+            .db(action)?;
+            insert.execute((id, kind, key)).db(action)?;
+        }
+        Ok(())
+    }
+
     /// The directories in which trees are made, and thrown away if they are not published.
     pub fn directories(&self) -> [PathBuf; 2] {
         [self.directory.clone(), self.store.layout().trash()]
@@ -78,6 +142,15 @@ impl Session {
     /// Starts to receive a blob. The digest is computed with `algorithm`.
     pub fn ingest(&self, algorithm: Algorithm) -> Result<Ingest> {
         Ingest::create(self.store.durable().clone(), self.fresh("blob"), algorithm)
+    }
+
+    /// Goes on receiving the blob `digest` of `size` bytes where an earlier session had to stop; what it has is read
+    /// and hashed before this returns. Whatever becomes of the session, what was received stays for the next, unless
+    /// it turns out to be other content.
+    ///
+    /// The caller holds the claim of the blob.
+    pub fn resume(&self, digest: &Digest, size: u64) -> Result<Ingest> {
+        Ingest::resume(self.store.durable().clone(), self.store.layout().partial_blob(digest), digest, size)
     }
 
     /// An empty directory for a tree that is about to be unpacked: a `diff` directory in one of its

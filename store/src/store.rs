@@ -96,7 +96,8 @@ impl Store {
         &self.0.durable
     }
 
-    pub(crate) fn clock(&self) -> &dyn Clock {
+    /// The clock by which times are recorded.
+    pub fn clock(&self) -> &dyn Clock {
         &*self.0.clock
     }
 
@@ -121,7 +122,7 @@ fn create_root(root: &Path) -> Result<PathBuf> {
 }
 
 /// Directories of a store.
-const OWN: [&str; 6] = ["blobs", "empty", "ingest", "mnt", "overlay2", "trash"];
+const OWN: [&str; 7] = ["blobs", "empty", "ingest", "mnt", "overlay2", "partial", "trash"];
 /// Files that may be there without a store, or before there is one.
 const ALONE: [&str; 6] = [
     "layerstore.db",
@@ -169,6 +170,7 @@ fn create_directories(layout: &Layout) -> Result<()> {
         (layout.blobs(Algorithm::Sha256), 0o700),
         (layout.blobs(Algorithm::Sha512), 0o700),
         (layout.ingest(), 0o700),
+        (layout.partial(), 0o700),
         (layout.overlay2(), 0o700),
         (layout.trash(), 0o700),
         (layout.mounts(), 0o700),

@@ -65,14 +65,11 @@ impl Store {
     ) -> Result<Vec<Presence>> {
         let action = "lease layers";
         let mut found = self.database().write(Durability::Process, action, |tx| {
-            let mut lease = tx
-                .prepare_cached("INSERT OR IGNORE INTO lease_item (lease, kind, key) VALUES (?1, ?2, ?3)")
-                .db(action)?;
             let mut found = Vec::with_capacity(layers.len());
             for (digest, expected) in layers {
                 let blob = blob::find(tx, digest)?;
                 if blob.is_some() {
-                    lease.execute((session.id(), "blob", digest.to_string())).db(action)?;
+                    session.lease(tx, "blob", &digest.to_string())?;
                 }
                 let known = blob.as_ref().and_then(|blob| blob.diff_id.as_ref());
                 let tree = match expected.as_ref().or(known) {
@@ -80,7 +77,7 @@ impl Store {
                     None => None,
                 };
                 if let Some(tree) = &tree {
-                    lease.execute((session.id(), "tree", tree.diff_id.to_string())).db(action)?;
+                    session.lease(tx, "tree", &tree.diff_id.to_string())?;
                 }
                 found.push(Presence { blob, tree });
             }

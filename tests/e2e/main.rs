@@ -11,6 +11,7 @@ mod forms;
 mod full_disk;
 mod kill;
 mod limits;
+mod login;
 mod policy;
 mod power_cut;
 mod real_images;

@@ -9,7 +9,7 @@ use crate::format::number::human_size4;
 use crate::output::print;
 
 pub(super) fn run(context: &Context, args: &Gc) -> Result<(), Failure> {
-    let collected = context.store()?.collect(args.dry_run)?;
+    let collected = context.store()?.collect(args.dry_run, args.interrupted)?;
     print(report(&collected, args.dry_run))
 }
 

@@ -9,8 +9,11 @@ mod info;
 mod inspect;
 mod limits;
 mod load;
+mod login;
+mod logout;
 mod ls;
 mod mount;
+mod pull;
 mod rmi;
 mod tag;
 mod umount;
@@ -26,6 +29,7 @@ use crate::template::{Shape, Template, Value};
 pub(crate) fn run(cli: Cli) -> Result<(), Failures> {
     let context = Context::new(cli.global);
     match cli.command.resolve() {
+        Command::Pull(args) => pull::run(&context, &args)?,
         Command::Load(args) => load::run(&context, &args)?,
         Command::Images(args) => images::run(&context, &args)?,
         Command::Inspect(args) => inspect::run(&context, &args)?,
@@ -37,6 +41,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failures> {
         Command::Ls(args) => ls::run(&context, &args)?,
         Command::Cat(args) => cat::run(&context, &args)?,
         Command::Gc(args) => gc::run(&context, &args)?,
+        Command::Login(args) => login::run(&context, args)?,
+        Command::Logout(args) => logout::run(&context, &args)?,
         Command::Limits(args) => limits::run(&context, &args)?,
         Command::Info(args) => info::run(&context, &args)?,
         Command::Version(args) => version::run(&args)?,

@@ -4,20 +4,72 @@ use std::collections::HashMap;
 use std::io::Read;
 
 use layerstore_archive::{Directory, Error as ArchiveError, MemberMap, Members, TarFile};
-use layerstore_oci::Digest;
-use layerstore_store::Store;
+use layerstore_oci::media_type::layout_path;
+use layerstore_oci::{Algorithm, Descriptor, Digest, Index, MAX_DOCUMENT_BYTES};
+use layerstore_store::{Session, Store};
 
 use crate::error::{Error, Result};
-use crate::layers::Finished;
+use crate::layers::{Claims, Feeder, Finished, Layer, Work};
 
-/// Where the blobs of an archive's images come from.
-pub(crate) trait Contents: Members {
+/// Where the blobs of images come from: an archive, or a registry.
+pub(crate) trait Contents: Members + Sync {
     /// Opens a member; none if there is none.
     fn open(&self, name: &str) -> Result<Option<Member<'_>>>;
+
+    /// A manifest, an index or a config, unverified; none if there is none.
+    fn document(&self, descriptor: &Descriptor, _kind: DocumentKind) -> Result<Option<Vec<u8>>> {
+        Ok(self.read_small(&layout_path(&descriptor.digest), MAX_DOCUMENT_BYTES)?)
+    }
+
+    /// Which of an index's manifests are looked at, in the order of the index; none says all that are there.
+    fn wanted(&self, _index: &Index) -> Result<Option<Vec<Descriptor>>> {
+        Ok(None)
+    }
+
+    /// Brings a layer's blob to the unpackers.
+    fn bring(
+        &self,
+        session: &Session,
+        feeder: &Feeder<'_>,
+        mut layer: Layer,
+        member: &str,
+        work: Work,
+        claims: Claims,
+    ) -> Result<()> {
+        let Some(mut opened) = self.open(member)? else {
+            return Err(match &layer.digest {
+                Some(digest) => Error::MissingBlob { what: "layer", digest: digest.clone() },
+                None => {
+                    ArchiveError::Missing { member: member.to_owned(), wanted_by: "manifest.json" }.into()
+                }
+            });
+        };
+        layer.size.get_or_insert(opened.size);
+        let ingest = session.ingest(layer.digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm))?;
+        feeder.receive(layer, work, claims, ingest, &mut opened.reader)
+    }
 
     /// The digest of a member whose blob is in the store already.
     fn stored(&self, _name: &str) -> Option<Digest> {
         None
+    }
+}
+
+/// What a small blob is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DocumentKind {
+    /// A manifest or an index.
+    Manifest,
+    /// An image's config.
+    Config,
+}
+
+impl DocumentKind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Manifest => "manifest",
+            Self::Config => "image config",
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Which layers are received, which are reused, and who does it when several want the same.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use layerstore_oci::{DiffId, Digest};
 use layerstore_store::{Claim, Key, Presence};
@@ -10,7 +12,7 @@ use super::contents::Contents;
 use super::plan::Task;
 use crate::error::{Error, Result};
 use crate::event::LayerName;
-use crate::layers::{Feeder, Finished, Layer, Work};
+use crate::layers::{Claims, Feeder, Finished, Layer, Work};
 
 /// The feeder's side of a load.
 pub(super) struct Feed<'a, 'f> {
@@ -20,11 +22,15 @@ pub(super) struct Feed<'a, 'f> {
     pub(super) quiet: &'a HashSet<Digest>,
     /// The number of the first layer.
     pub(super) first: usize,
-    pub(super) feeder: &'a mut Feeder<'f>,
+    pub(super) feeder: &'a Feeder<'f>,
 }
 
+/// Layers that are left to do.
+type Open<'a> = Vec<(&'a Layer, &'a Task)>;
+
 impl Feed<'_, '_> {
-    pub(super) fn all(mut self, tasks: &[Task]) -> Result<()> {
+    /// Sees to all layers, with so many threads that bring them.
+    pub(super) fn all(&self, tasks: &[Task], threads: usize) -> Result<()> {
         let tasks: Vec<(Layer, &Task)> =
             tasks.iter().enumerate().map(|(number, task)| (self.layer(number, task), task)).collect();
         let mut open = Vec::new();
@@ -35,8 +41,29 @@ impl Feed<'_, '_> {
         }
         // The largest first: its unpacking takes longest, and nothing is left to do beside it at the end.
         open.sort_by_key(|(layer, _)| std::cmp::Reverse(layer.size));
-        let mut busy = Vec::new();
-        for (layer, task) in open {
+        let threads = threads.min(open.len());
+        let open = Mutex::new(VecDeque::from(open));
+        if threads < 2 {
+            return self.work_through(&open);
+        }
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    if let Err(error) = self.work_through(&open) {
+                        self.feeder.fail(error);
+                    }
+                });
+            }
+        });
+        if self.feeder.stopped() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    fn work_through(&self, open: &Mutex<VecDeque<(&Layer, &Task)>>) -> Result<()> {
+        let mut busy: Open<'_> = Vec::new();
+        loop {
+            // The lock is let go of before the work.
+            let next = open.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some((layer, task)) = next else { break };
             match self.try_claims(layer, task)? {
                 Some(claims) => self.claimed(layer, task, claims)?,
                 None => {
@@ -139,7 +166,7 @@ impl Feed<'_, '_> {
     }
 
     /// Does what is left to do for a layer that nobody else is at.
-    fn claimed(&mut self, layer: &Layer, task: &Task, claims: Vec<Claim>) -> Result<()> {
+    fn claimed(&self, layer: &Layer, task: &Task, claims: Vec<Claim>) -> Result<()> {
         if self.feeder.stopped() {
             return Err(Error::Cancelled);
         }
@@ -157,21 +184,11 @@ impl Feed<'_, '_> {
             (true, Some(_)) => Work::Verify,
             (true, None) => Work::Unpack,
         };
+        let claims = Claims::new(claims);
         if let Some((digest, size)) = blob {
             return self.feeder.reuse(layer.clone(), work, claims, digest, size);
         }
-        let Some(mut member) = self.contents.open(&task.member)? else {
-            return Err(match &layer.digest {
-                Some(digest) => Error::MissingBlob { what: "layer", digest: digest.clone() },
-                None => {
-                    let member = task.member.clone();
-                    layerstore_archive::Error::Missing { member, wanted_by: "manifest.json" }.into()
-                }
-            });
-        };
-        let mut layer = layer.clone();
-        layer.size.get_or_insert(member.size);
-        self.feeder.receive(layer, work, claims, &mut member.reader)
+        self.contents.bring(&self.loader.session, self.feeder, layer.clone(), &task.member, work, claims)
     }
 }
 

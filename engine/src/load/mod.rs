@@ -1,8 +1,8 @@
 //! Loading images from an archive.
 
-mod contents;
+pub(crate) mod contents;
 mod feed;
-mod plan;
+pub(crate) mod plan;
 mod stream;
 
 use std::collections::{HashMap, HashSet};
@@ -11,7 +11,7 @@ use std::io::Read as _;
 use std::path::PathBuf;
 use std::thread;
 
-use layerstore_archive::Source as ArchiveSource;
+use layerstore_archive::{ArchivedImage, Source as ArchiveSource};
 use layerstore_gc::Scope;
 use layerstore_oci::{Compression, Descriptor, Digest, Manifest, Platform, Reference, media_type};
 use layerstore_store::{Edge, EdgeKind, ImageCommit, LOCAL, NewBlob, NewImage, Object, Publication, Session};
@@ -87,16 +87,7 @@ impl Layerstore {
                 File::open(&path).map_err(|source| Error::File { action: "open", path, source })?
             }
         };
-        self.store.forget_stale_mounts()?;
-        self.store.recover()?;
-        self.store.settle()?;
-        thread::scope(|scope| {
-            // What earlier commands left is unlinked beside the work.
-            scope.spawn(|| {
-                if let Err(error) = self.store.empty_trash() {
-                    tracing::warn!(%error, "the trash is not empty");
-                }
-            });
+        self.tidily(|| {
             let mut new = Vec::new();
             let result = self.load_file(file, options, listener, &mut new);
             // Of a failed load nothing stays; of a stream, what no image of it turned out to need.
@@ -107,6 +98,22 @@ impl Layerstore {
                 }
             }
             result
+        })
+    }
+
+    /// Does `work` in a store that others may have left untidy: what killed commands left is thrown away before, and
+    /// unlinked beside it.
+    pub(crate) fn tidily<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.store.forget_stale_mounts()?;
+        self.store.recover()?;
+        self.store.settle()?;
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                if let Err(error) = self.store.empty_trash() {
+                    tracing::warn!(%error, "the trash is not empty");
+                }
+            });
+            work()
         })
     }
 
@@ -140,13 +147,13 @@ impl Layerstore {
 /// Most documents that are published in one step.
 const MAX_DOCUMENTS_AT_ONCE: usize = 128;
 
-/// One load under way.
-struct Loader<'a> {
-    engine: &'a Layerstore,
-    session: Session,
-    options: &'a LoadOptions,
-    policy: UnpackPolicy,
-    listener: &'a Listener<'a>,
+/// One load or pull under way.
+pub(crate) struct Loader<'a> {
+    pub(crate) engine: &'a Layerstore,
+    pub(crate) session: Session,
+    pub(crate) options: &'a LoadOptions,
+    pub(crate) policy: UnpackPolicy,
+    pub(crate) listener: &'a Listener<'a>,
 }
 
 impl Loader<'_> {
@@ -167,9 +174,15 @@ impl Loader<'_> {
         first: usize,
         new: &mut Vec<Object>,
     ) -> Result<LoadReport> {
-        let store = &self.engine.store;
+        let mut plan = self.plan(contents, &layerstore_archive::images(contents)?)?;
+        let finished = self.bring(contents, &plan, quiet, first, 1, new)?;
+        self.commit(&mut plan, &finished, new)
+    }
+
+    /// Reads the documents of `images`, and says what has to be done for them.
+    pub(crate) fn plan(&self, contents: &dyn Contents, images: &[ArchivedImage]) -> Result<Plan> {
         let mut planner = Planner {
-            store,
+            store: &self.engine.store,
             contents,
             platform: self.options.platform.as_ref(),
             unpack: self.options.unpack,
@@ -177,23 +190,41 @@ impl Loader<'_> {
             read: 0,
             docker_configs: HashMap::new(),
         };
-        for image in layerstore_archive::images(contents)? {
-            planner.add(&image)?;
+        for image in images {
+            planner.add(image)?;
         }
-        let mut plan = planner.plan;
+        Ok(planner.plan)
+    }
+
+    /// Brings the layers of a plan into the store, with so many threads that fetch them.
+    pub(crate) fn bring(
+        &self,
+        contents: &dyn Contents,
+        plan: &Plan,
+        quiet: &HashSet<Digest>,
+        first: usize,
+        threads: usize,
+        new: &mut Vec<Object>,
+    ) -> Result<Vec<Finished>> {
+        let store = &self.engine.store;
         let (result, results) =
             layers::run(store, &self.session, &self.engine.unpack, &self.policy, self.listener, |feeder| {
-                Feed { loader: self, contents, quiet, first, feeder }.all(&plan.tasks)
+                Feed { loader: self, contents, quiet, first, feeder }.all(&plan.tasks, threads)
             });
         new.extend(results.new);
         result?;
-        let finished = (0..plan.tasks.len())
+        (0..plan.tasks.len())
             .map(|number| results.finished.get(&(first + number)).cloned().ok_or(Error::Cancelled))
-            .collect::<Result<Vec<Finished>>>()?;
-        self.commit(&mut plan, &finished, new)
+            .collect()
     }
 
-    fn commit(&self, plan: &mut Plan, finished: &[Finished], new: &mut Vec<Object>) -> Result<LoadReport> {
+    /// Adds the images of a plan whose layers are in the store, with their names.
+    pub(crate) fn commit(
+        &self,
+        plan: &mut Plan,
+        finished: &[Finished],
+        new: &mut Vec<Object>,
+    ) -> Result<LoadReport> {
         let store = &self.engine.store;
         let mut images = Vec::with_capacity(plan.images.len());
         // An archive may name one image many times.

@@ -11,7 +11,7 @@ use layerstore_oci::{
 };
 use layerstore_store::{Edge, EdgeKind, Store};
 
-use super::contents::Contents;
+use super::contents::{Contents, DocumentKind};
 use crate::error::{Error, Result};
 use crate::images::seconds;
 use crate::names::refuse_reserved;
@@ -272,7 +272,7 @@ impl Planner<'_> {
             return Ok(());
         }
         let bytes = self
-            .document(descriptor, "manifest")?
+            .document(descriptor, DocumentKind::Manifest)?
             .ok_or_else(|| Error::MissingBlob { what: "manifest", digest: descriptor.digest.clone() })?;
         let hint = Some(descriptor.media_type.as_str()).filter(|hint| !hint.is_empty());
         let document = Document::parse(&bytes, hint).map_err(|source| Error::Document {
@@ -287,9 +287,11 @@ impl Planner<'_> {
                 self.keep_document(parent.clone(), &media_type, bytes);
                 for child in &index.manifests {
                     self.edge(&parent, &child.digest, EdgeKind::Manifest);
+                }
+                for child in self.contents.wanted(&index)?.unwrap_or(index.manifests) {
                     // Archives may hold only some of the platforms.
                     if self.has(&child.digest)? {
-                        self.collect(child, depth + 1, seen, leaves)?;
+                        self.collect(&child, depth + 1, seen, leaves)?;
                     }
                 }
             }
@@ -318,7 +320,7 @@ impl Planner<'_> {
         }
         let digest = manifest.config.digest.clone();
         let bytes = self
-            .document(&manifest.config, "image config")?
+            .document(&manifest.config, DocumentKind::Config)?
             .ok_or_else(|| Error::MissingBlob { what: "image config", digest: digest.clone() })?;
         let config = ImageConfig::parse(&bytes)
             .and_then(|config| config.check_layers(manifest).map(|()| config))
@@ -449,9 +451,8 @@ impl Planner<'_> {
     }
 
     /// A document, verified; from the store if the archive left it out.
-    fn document(&mut self, descriptor: &Descriptor, what: &'static str) -> Result<Option<Vec<u8>>> {
-        let member = layout_path(&descriptor.digest);
-        let bytes = match self.contents.read_small(&member, MAX_DOCUMENT_BYTES)? {
+    fn document(&mut self, descriptor: &Descriptor, kind: DocumentKind) -> Result<Option<Vec<u8>>> {
+        let bytes = match self.contents.document(descriptor, kind)? {
             Some(bytes) => bytes,
             None if self.store.blob(&descriptor.digest)?.is_some() => {
                 let bytes = self.store.read_blob(&descriptor.digest, MAX_DOCUMENT_BYTES)?;
@@ -473,7 +474,7 @@ impl Planner<'_> {
         if actual == descriptor.digest {
             Ok(Some(bytes))
         } else {
-            Err(Error::DocumentMismatch { what, digest: descriptor.digest.clone(), actual })
+            Err(Error::DocumentMismatch { what: kind.as_str(), digest: descriptor.digest.clone(), actual })
         }
     }
 }

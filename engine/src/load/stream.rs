@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::BufRead;
+use std::sync::Arc;
 
 use layerstore_archive::{MemberMap, Stream, scan_stream};
 use layerstore_oci::{Algorithm, Compression, Digest, MAX_DOCUMENT_BYTES};
@@ -41,7 +42,7 @@ impl Loader<'_> {
 
 struct Spooler<'a, 'f> {
     loader: &'a Loader<'a>,
-    feeder: &'a mut Feeder<'f>,
+    feeder: &'a Feeder<'f>,
     next: usize,
     held: usize,
 }
@@ -87,7 +88,11 @@ impl Spooler<'_, '_> {
             diff_id: None,
         };
         let work = if layer && self.loader.options.unpack { Work::Try } else { Work::Keep };
-        self.feeder.receive(received, work, claims, &mut reader.data())?;
+        let ingest = self
+            .loader
+            .session
+            .ingest(received.digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm))?;
+        self.feeder.receive(received, work, Arc::new(claims), ingest, &mut reader.data())?;
         Ok(Spooled::Received(index))
     }
 

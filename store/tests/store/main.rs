@@ -4,6 +4,7 @@
 mod collect;
 mod faults;
 mod images;
+mod interrupted;
 mod mounts;
 mod open;
 mod sessions;

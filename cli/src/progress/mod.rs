@@ -1,0 +1,410 @@
+//! Progress on standard error: bars on a terminal, a line per finished layer elsewhere, JSON for
+//! programs.
+//!
+//! Progress is talk: whatever goes wrong in showing it is ignored, and never ends the work it shows.
+
+mod bars;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar};
+use layerstore::{Event, LayerState, Privileged, PullPlan};
+use serde_json::json;
+
+use self::bars::{bar_style, new_bar, total_bar};
+use crate::args::ProgressForm;
+use crate::format::number::human_size;
+use crate::format::printable;
+
+/// How often a layer may report bytes in JSON.
+const JSON_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Shows what happens to the layers of one command. May be told from several threads at once.
+pub(crate) struct Progress {
+    sink: Sink,
+    /// Writes to where the lines go.
+    out: Box<dyn Fn(&str) + Send + Sync>,
+    /// Whether to tell what is in a layer.
+    details: bool,
+    /// Whether layers come from a registry.
+    pull: bool,
+    layers: Mutex<BTreeMap<usize, Layer>>,
+    /// The bar of the whole.
+    total: Mutex<Option<ProgressBar>>,
+}
+
+enum Sink {
+    Silent,
+    Plain,
+    Json,
+    Bars(MultiProgress),
+}
+
+struct Layer {
+    /// The first digits of its digest.
+    id: String,
+    total: Option<u64>,
+    /// Bytes that are unpacked.
+    done: u64,
+    /// Bytes that are downloaded, until all are.
+    download: Option<u64>,
+    ended: bool,
+    bar: Option<ProgressBar>,
+    reported: Option<Instant>,
+}
+
+impl Layer {
+    fn new(id: &str, total: Option<u64>) -> Self {
+        let id = id.to_owned();
+        Self { id, total, done: 0, download: None, ended: false, bar: None, reported: None }
+    }
+}
+
+/// How a layer came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    AlreadyExists,
+    /// With the size of its blob in bytes.
+    Loaded(u64),
+    Pulled(u64),
+}
+
+impl Outcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::AlreadyExists => "Already exists",
+            Self::Loaded(_) => "Loaded",
+            Self::Pulled(_) => "Pull complete",
+        }
+    }
+}
+
+impl Progress {
+    /// Chooses the form: nothing with `quiet`, else as asked for, else by what standard error is.
+    pub(crate) fn new(form: ProgressForm, quiet: bool, details: bool) -> Self {
+        let sink = match form {
+            _ if quiet => Sink::Silent,
+            ProgressForm::None => Sink::Silent,
+            ProgressForm::Json => Sink::Json,
+            ProgressForm::Auto if std::io::stderr().is_terminal() => Sink::Bars(MultiProgress::new()),
+            ProgressForm::Auto | ProgressForm::Plain => Sink::Plain,
+        };
+        let (layers, total) = (Mutex::default(), Mutex::default());
+        Self { sink, out: Box::new(to_stderr), details, pull: false, layers, total }
+    }
+
+    /// The same for a pull.
+    pub(crate) fn of_pull(mut self) -> Self {
+        self.pull = true;
+        self
+    }
+
+    /// Shows one piece of news.
+    pub(crate) fn tell(&self, event: &Event) {
+        match event {
+            Event::Layer { index, name, state } => {
+                let id = printable(name.short());
+                match state {
+                    LayerState::Unpacking { total } => self.start(*index, &id, *total),
+                    LayerState::AlreadyExists => self.end(*index, &id, Outcome::AlreadyExists),
+                    LayerState::Done { size } if self.pull => self.end(*index, &id, Outcome::Pulled(*size)),
+                    LayerState::Done { size } => self.end(*index, &id, Outcome::Loaded(*size)),
+                    LayerState::Downloading { total, resumed } => {
+                        self.begin_download(*index, &id, *total, *resumed);
+                    }
+                    LayerState::Waiting => self.waiting(&id),
+                    _ => {}
+                }
+            }
+            Event::Progress { index, done, total } => self.advance(*index, *done, *total),
+            Event::Unpacked { name, privileged, devices, .. } => {
+                self.unpacked(&printable(name.short()), privileged, *devices);
+            }
+            Event::Note(text) => self.note(text),
+            Event::Plan(plan) => self.plan(plan),
+            Event::Downloaded { index, done, .. } => self.downloaded(*index, *done),
+            _ => {}
+        }
+    }
+
+    /// What a pull is going to do.
+    fn plan(&self, plan: &PullPlan) {
+        match &self.sink {
+            Sink::Json => self.line(
+                &json!({
+                    "status": "Plan", "blobs": plan.blobs, "missing": plan.missing, "fetch": plan.fetch,
+                    "resume": plan.resume, "reuse": plan.reuse, "unpack": plan.unpack,
+                    "available": plan.available,
+                })
+                .to_string(),
+            ),
+            Sink::Bars(bars) if plan.fetch + plan.unpack > 0 => {
+                let bar = bars.add(total_bar(plan.fetch + plan.unpack));
+                *self.total.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar);
+            }
+            _ => {}
+        }
+        if !matches!(self.sink, Sink::Json) && plan.fetch + plan.unpack > 0 {
+            self.line(&plan_text(plan));
+        }
+    }
+
+    /// Another process is at a layer.
+    fn waiting(&self, id: &str) {
+        match self.sink {
+            Sink::Json => self.line(&json!({ "id": id, "status": "Waiting" }).to_string()),
+            _ => self.line(&format!("{id}: Waiting for another command that has it under way")),
+        }
+    }
+
+    fn begin_download(&self, index: usize, id: &str, total: u64, resumed: u64) {
+        if resumed > 0 && resumed < total && !matches!(self.sink, Sink::Json) {
+            let (resumed, total) = (human_size(resumed), human_size(total));
+            self.line(&format!("{id}: Resuming at {resumed} of {total}"));
+        }
+        let mut layers = self.locked();
+        // What is fetched once more begins anew.
+        if let (Sink::Bars(bars), Some(bar)) =
+            (&self.sink, layers.remove(&index).and_then(|mut old| old.bar.take()))
+        {
+            bars.remove(&bar);
+        }
+        let mut layer = Layer { download: Some(resumed), ..Layer::new(id, Some(total)) };
+        if let Sink::Bars(bars) = &self.sink {
+            let bar = self.add_bar(bars, new_bar(&format!("{id}: Downloading"), Some(total)));
+            bar.set_position(resumed);
+            layer.bar = Some(bar);
+        }
+        if matches!(self.sink, Sink::Json) {
+            self.line(&layer.json("Downloading"));
+        }
+        layers.insert(index, layer);
+    }
+
+    fn downloaded(&self, index: usize, done: u64) {
+        let mut layers = self.locked();
+        let Some(layer) = layers.get_mut(&index).filter(|layer| !layer.ended) else { return };
+        let Some(before) = layer.download else { return };
+        self.count(done.saturating_sub(before));
+        if layer.total == Some(done) {
+            layer.download = None;
+            if let Some(bar) = &layer.bar {
+                bar.set_prefix(format!("{}: Extracting", layer.id));
+                bar.set_position(layer.done);
+            }
+            if matches!(self.sink, Sink::Json) {
+                let total = layer.total;
+                let id = &layer.id;
+                let status =
+                    json!({ "id": id, "status": "Download complete", "current": done, "total": total });
+                self.line(&status.to_string());
+            }
+            return;
+        }
+        layer.download = Some(done);
+        if let Some(bar) = &layer.bar {
+            bar.set_position(done);
+        }
+        self.report(layer, "Downloading");
+    }
+
+    /// More of the whole is done.
+    fn count(&self, bytes: u64) {
+        if let Some(bar) = &*self.total.lock().unwrap_or_else(PoisonError::into_inner) {
+            bar.inc(bytes);
+        }
+    }
+
+    /// Above the bar of the whole.
+    fn add_bar(&self, bars: &MultiProgress, bar: ProgressBar) -> ProgressBar {
+        match &*self.total.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(total) => bars.insert_before(total, bar),
+            None => bars.add(bar),
+        }
+    }
+
+    /// A line about how far a layer is, for programs, and not too often.
+    fn report(&self, layer: &mut Layer, status: &str) {
+        if matches!(self.sink, Sink::Json) && layer.reported.is_none_or(|at| at.elapsed() >= JSON_INTERVAL) {
+            layer.reported = Some(Instant::now());
+            self.line(&layer.json(status));
+        }
+    }
+
+    /// What is said beside the layers.
+    pub(crate) fn say(&self, text: &str) {
+        let text = printable(text);
+        match self.sink {
+            Sink::Json => self.line(&json!({ "status": text }).to_string()),
+            _ => self.line(&text),
+        }
+    }
+
+    /// Work on a layer begins. `total` is its size in bytes as far as it is known.
+    fn start(&self, index: usize, id: &str, total: Option<u64>) {
+        let mut layers = self.locked();
+        // It was begun as a download.
+        if layers.get(&index).is_some_and(|layer| layer.id == id && !layer.ended && self.pull) {
+            return;
+        }
+        let mut layer = Layer::new(id, total);
+        if let Sink::Bars(bars) = &self.sink {
+            let prefix = if self.pull { format!("{id}: Extracting") } else { id.to_owned() };
+            layer.bar = Some(self.add_bar(bars, new_bar(&prefix, total)));
+        }
+        if matches!(self.sink, Sink::Json) {
+            self.line(&layer.json(self.unpacking()));
+        }
+        layers.insert(index, layer);
+    }
+
+    /// What it is called that a layer is being unpacked.
+    fn unpacking(&self) -> &'static str {
+        if self.pull { "Extracting" } else { "Loading" }
+    }
+
+    /// `done` bytes of a layer have been read.
+    fn advance(&self, index: usize, done: u64, total: Option<u64>) {
+        let mut layers = self.locked();
+        let Some(layer) = layers.get_mut(&index).filter(|layer| !layer.ended) else { return };
+        self.count(done.saturating_sub(layer.done));
+        layer.done = done;
+        if layer.download.is_some() {
+            return;
+        }
+        if let (Some(bar), Some(total)) = (&layer.bar, total)
+            && layer.total != Some(total)
+        {
+            bar.set_style(bar_style());
+            bar.set_length(total);
+        }
+        layer.total = total.or(layer.total);
+        if let Some(bar) = &layer.bar {
+            bar.set_position(done);
+        }
+        self.report(layer, self.unpacking());
+    }
+
+    /// A layer is done; it need not have been started.
+    fn end(&self, index: usize, id: &str, outcome: Outcome) {
+        let mut layers = self.locked();
+        let layer = layers.entry(index).or_insert_with(|| Layer::new(id, None));
+        if std::mem::replace(&mut layer.ended, true) {
+            return;
+        }
+        layer.download = None;
+        if let Outcome::Loaded(size) | Outcome::Pulled(size) = outcome {
+            self.count(size.saturating_sub(layer.done));
+            (layer.done, layer.total) = (size, Some(size));
+        }
+        if let (Sink::Bars(bars), Some(bar)) = (&self.sink, layer.bar.take()) {
+            bar.finish_and_clear();
+            bars.remove(&bar);
+        }
+        let text = match self.sink {
+            Sink::Json => layer.json(outcome.as_str()),
+            _ => layer.text(outcome),
+        };
+        self.line(&text);
+    }
+
+    /// What gives rights in a layer. Every system has some of it, so only programs and who asks for details are told.
+    fn unpacked(&self, id: &str, privileged: &Privileged, devices: u64) {
+        let paths: Vec<_> = privileged.examples.iter().map(|path| String::from_utf8_lossy(path)).collect();
+        if matches!(self.sink, Sink::Json) {
+            let programs = json!({
+                "setId": privileged.set_id, "capabilities": privileged.capabilities, "examples": paths,
+            });
+            self.line(
+                &json!({ "id": id, "status": "Unpacked", "privileged": programs, "devices": devices })
+                    .to_string(),
+            );
+        } else if self.details {
+            let count = |number: u64, what: &str| (number > 0).then(|| format!("{number} {what}"));
+            let counts: Vec<_> = [
+                count(privileged.set_id, "with set-user-ID or set-group-ID"),
+                count(privileged.capabilities, "with capabilities"),
+                count(devices, "device nodes"),
+            ]
+            .into_iter()
+            .flatten()
+            .collect();
+            if !counts.is_empty() {
+                let (first, colon) = (paths.join(", "), if paths.is_empty() { "" } else { ": " });
+                self.note(&format!("layer {id} has {}{colon}{first}", counts.join(", ")));
+            }
+        }
+    }
+
+    /// Something worth knowing that is not an error.
+    pub(crate) fn note(&self, text: &str) {
+        let text = printable(text);
+        match &self.sink {
+            Sink::Json => self.line(&json!({ "note": text }).to_string()),
+            _ => self.line(&format!("note: {text}")),
+        }
+    }
+
+    /// A line that stays: it stands above the bars, so that any number of layers fits a terminal.
+    fn line(&self, text: &str) {
+        let text = format!("{text}\n");
+        match &self.sink {
+            Sink::Silent => {}
+            Sink::Plain | Sink::Json => (self.out)(&text),
+            Sink::Bars(bars) => bars.suspend(|| (self.out)(&text)),
+        }
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, BTreeMap<usize, Layer>> {
+        self.layers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes bars of unfinished layers off the terminal, so that an error stands alone.
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Sink::Bars(bars) = &self.sink {
+            drop(bars.clear());
+        }
+    }
+}
+
+impl Layer {
+    fn text(&self, outcome: Outcome) -> String {
+        match outcome {
+            Outcome::Loaded(size) => format!("{}: Loaded {}", self.id, human_size(size)),
+            Outcome::AlreadyExists | Outcome::Pulled(_) => format!("{}: {}", self.id, outcome.as_str()),
+        }
+    }
+
+    fn json(&self, status: &str) -> String {
+        let current = self.download.unwrap_or(self.done);
+        json!({ "id": self.id, "status": status, "current": current, "total": self.total }).to_string()
+    }
+}
+
+fn plan_text(plan: &PullPlan) -> String {
+    let mut text = match plan.missing {
+        0 => "nothing to fetch".to_owned(),
+        missing => format!("{missing} of {} layers to fetch, {}", plan.blobs, human_size(plan.fetch)),
+    };
+    if plan.resume > 0 {
+        let more = if plan.missing == 0 { "" } else { " more" };
+        text.extend([" (", &human_size(plan.resume), more, " are here from an earlier attempt)"]);
+    }
+    if plan.unpack > 0 {
+        text.extend(["; ", &human_size(plan.unpack), " to unpack"]);
+    }
+    text.extend(["; ", &human_size(plan.available), " free"]);
+    text
+}
+
+/// Written at once, so that lines of several threads do not mix.
+fn to_stderr(text: &str) {
+    drop(std::io::stderr().write_all(text.as_bytes()));
+}

@@ -1,0 +1,190 @@
+//! A registry as the place that images come from.
+
+use std::io::{self, Read};
+
+use layerstore_archive::{Error as ArchiveError, Members};
+use layerstore_oci::media_type::LayerKind;
+use layerstore_oci::{Descriptor, Digest, ErrorKind, Index, MAX_DOCUMENT_BYTES};
+use layerstore_registry::{
+    Download, Error as RegistryError, FetchedManifest, Notice, Repository, Selector, Watch,
+};
+use layerstore_store::{Session, Store};
+
+use super::Pull;
+use crate::error::{Error, Result};
+use crate::event::{Event, LayerState, Listener};
+use crate::layers::{Claims, Feeder, Layer, Work};
+use crate::load::contents::{Contents, DocumentKind, Member};
+
+/// Passes on what the client tells.
+pub(crate) struct Watcher<'a> {
+    listener: &'a Listener<'a>,
+    feeder: Option<&'a Feeder<'a>>,
+}
+
+impl<'a> Watcher<'a> {
+    pub(crate) fn new(listener: &'a Listener<'a>, feeder: Option<&'a Feeder<'a>>) -> Self {
+        Self { listener, feeder }
+    }
+}
+
+impl Watch for Watcher<'_> {
+    fn notice(&self, notice: Notice) {
+        let text = match notice {
+            Notice::Retry { reason, wait } => {
+                format!("{reason}; trying again in {:.1} s", wait.as_secs_f64())
+            }
+            Notice::NextHost { host, reason, next } => {
+                format!("{host} did not help, {next} is asked: {reason}")
+            }
+            _ => return,
+        };
+        (self.listener)(Event::Note(text));
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.feeder.is_some_and(Feeder::stopped)
+    }
+}
+
+/// What one pull reads from.
+pub(super) struct Remote<'a> {
+    pub(super) pull: &'a Pull<'a>,
+    pub(super) store: &'a Store,
+    pub(super) repository: &'a Repository<'a>,
+    /// What the name stands for.
+    pub(super) top: &'a FetchedManifest,
+}
+
+impl Members for Remote<'_> {
+    /// Everything that a manifest names is taken to be there until it is asked for.
+    fn resolve(&self, name: &str) -> Result<Option<String>, ArchiveError> {
+        Ok(Some(name.to_owned()))
+    }
+
+    fn read_small(&self, _name: &str, _limit: u64) -> Result<Option<Vec<u8>>, ArchiveError> {
+        Ok(None)
+    }
+
+    fn top_level(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+impl Contents for Remote<'_> {
+    fn open(&self, _name: &str) -> Result<Option<Member<'_>>> {
+        Ok(None)
+    }
+
+    fn document(&self, descriptor: &Descriptor, kind: DocumentKind) -> Result<Option<Vec<u8>>> {
+        let digest = &descriptor.digest;
+        if *digest == self.top.digest {
+            return Ok(Some(self.top.bytes.clone()));
+        }
+        if self.store.blob(digest)?.is_some()
+            && let Ok(bytes) = self.store.read_blob(digest, MAX_DOCUMENT_BYTES)
+        {
+            return Ok(Some(bytes));
+        }
+        let fetched = match kind {
+            DocumentKind::Manifest => self.repository.manifest(Selector::Digest(digest))?.bytes,
+            DocumentKind::Config => self.repository.small_blob(digest, descriptor.size)?,
+        };
+        Ok(Some(fetched))
+    }
+
+    fn wanted(&self, index: &Index) -> Result<Option<Vec<Descriptor>>> {
+        self.pull.wanted(index).map(Some)
+    }
+
+    fn bring(
+        &self,
+        session: &Session,
+        feeder: &Feeder<'_>,
+        layer: Layer,
+        _member: &str,
+        work: Work,
+        claims: Claims,
+    ) -> Result<()> {
+        let (Some(digest), Some(size)) = (layer.digest.clone(), layer.size) else {
+            return Err(Error::Cancelled);
+        };
+        match self.download(session, feeder, &layer, (&digest, size), work, &claims) {
+            // What lies between may have damaged it: once more, from the beginning.
+            Err(Error::Store(layerstore_store::Error::DigestMismatch { .. })) => {}
+            done => return done,
+        }
+        (self.pull.listener)(Event::Note(format!("layer {digest} arrived damaged; it is fetched once more")));
+        match self.download(session, feeder, &layer, (&digest, size), work, &claims) {
+            Err(Error::Store(layerstore_store::Error::DigestMismatch { actual, .. })) => {
+                let (host, what) = (self.repository.domain().to_owned(), format!("layer {digest}"));
+                Err(RegistryError::DigestMismatch { host, what, actual }.into())
+            }
+            done => done,
+        }
+    }
+}
+
+impl Remote<'_> {
+    fn download(
+        &self,
+        session: &Session,
+        feeder: &Feeder<'_>,
+        layer: &Layer,
+        (digest, size): (&Digest, u64),
+        work: Work,
+        claims: &Claims,
+    ) -> Result<()> {
+        let ingest = session.resume(digest, size)?;
+        let resumed = ingest.written();
+        let state = LayerState::Downloading { total: size, resumed };
+        (self.pull.listener)(Event::Layer { index: layer.index, name: layer.name.clone(), state });
+        let watcher = Watcher::new(self.pull.listener, Some(feeder));
+        let repository = self.repository.watched_by(&watcher);
+        let mut source = Counted {
+            download: repository.download(digest, size, resumed),
+            listener: self.pull.listener,
+            index: layer.index,
+            done: resumed,
+            total: size,
+        };
+        match feeder.receive(layer.clone(), work, Claims::clone(claims), ingest, &mut source) {
+            Err(Error::Read { source: error, .. }) => {
+                Err(Self::explain(layer, source.download.into_error(error)))
+            }
+            done => done,
+        }
+    }
+
+    fn explain(layer: &Layer, error: RegistryError) -> Error {
+        if matches!(error, RegistryError::Stopped) {
+            return Error::Cancelled;
+        }
+        let media_type = layer.media_type.as_deref().unwrap_or_default();
+        if error.kind() == ErrorKind::NotFound
+            && matches!(LayerKind::of(media_type), LayerKind::Layer { foreign: true, .. })
+            && let Some(digest) = layer.digest.clone()
+        {
+            return Error::ForeignLayer { digest, media_type: media_type.to_owned() };
+        }
+        error.into()
+    }
+}
+
+/// Tells how much has been downloaded.
+struct Counted<'a> {
+    download: Download<'a>,
+    listener: &'a Listener<'a>,
+    index: usize,
+    done: u64,
+    total: u64,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.download.read(buffer)?;
+        self.done += count as u64;
+        (self.listener)(Event::Downloaded { index: self.index, done: self.done, total: self.total });
+        Ok(count)
+    }
+}

@@ -63,11 +63,17 @@ fn serve(shared: &Shared, client: &TcpStream) -> io::Result<()> {
         head.set("Content-Length", body.len().to_string());
         shared.traffic.note(place, |exchange| exchange.status = Some(head.status()));
         let mut client = client;
-        head.write(&mut client)?;
-        if method != "HEAD" {
-            client.write_all(body)?;
-            shared.traffic.note(place, |exchange| exchange.sent = body.len() as u64);
+        let body = if method == "HEAD" { &[] } else { body };
+        // Noted before the client can have it all and look here.
+        shared.traffic.note(place, |exchange| exchange.sent = body.len() as u64);
+        let (most, last) = body.split_at(body.len().saturating_sub(1));
+        if most.is_empty() {
+            shared.traffic.end(place);
         }
+        head.write(&mut client)?;
+        client.write_all(most)?;
+        shared.traffic.end(place);
+        client.write_all(last)?;
     }
     Ok(())
 }

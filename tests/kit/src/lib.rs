@@ -8,9 +8,10 @@
 //! - [`rawtar`] writes tar archives of every format and damages them; [`rng`] is what both draw from.
 //! - [`sandbox`] runs the binary on a store of its own and leaves nothing behind; [`disk`] gives it a small
 //!   file system; [`user_namespace`] a user namespace; [`require`] says what a test needs from the machine.
-//! - [`registry`] runs a real registry and [`token_server`] issues tokens for it; [`fault_proxy`] stands before either
-//!   and breaks what a test wants broken; [`bucket`] serves blobs from elsewhere. What they saw is [`traffic`];
-//!   [`http`] is what they speak. [`credential_helper`] keeps logins as Docker's helpers do.
+//! - [`registry`] runs a real registry and [`token_server`] issues tokens for it; [`fault_proxy`] stands before
+//!   either and breaks what a test wants broken; [`bucket`] serves blobs from elsewhere. What they saw is
+//!   [`traffic`], what they speak [`http`]; [`tls_front`] gives them TLS by an [`authority`].
+//! - [`credential_helper`] keeps logins as Docker's helpers do; [`podman`] is another client of registries.
 //!
 //! Everything here panics when it cannot do its job: a failing helper is a failing test.
 #![allow(
@@ -20,6 +21,7 @@
     reason = "only tests call this, and a panic is how a test fails"
 )]
 
+pub mod authority;
 pub mod bucket;
 pub mod cases;
 pub mod credential_helper;
@@ -29,6 +31,7 @@ pub mod fault_proxy;
 pub mod http;
 pub mod image;
 pub mod layer;
+pub mod podman;
 pub mod rawtar;
 pub mod reference;
 pub mod registry;
@@ -36,6 +39,7 @@ pub mod require;
 pub mod rng;
 pub mod sandbox;
 mod server;
+pub mod tls_front;
 pub mod token_server;
 pub mod traffic;
 pub mod tree;

@@ -35,13 +35,24 @@ pub fn images() -> Option<PathBuf> {
     check("peers", dir.join("recipe").exists(), &message).then_some(dir)
 }
 
-/// Whether to run a test that needs a real registry and its clients: `docker-registry` and `skopeo`.
+/// Whether to run a test that needs a real registry and skopeo.
 #[track_caller]
 pub fn registry() -> bool {
+    programs(&["docker-registry", "skopeo"])
+}
+
+/// Whether to run a test that needs podman.
+#[track_caller]
+pub fn podman() -> bool {
+    programs(&["podman"])
+}
+
+#[track_caller]
+fn programs(names: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let is_there = |program: &str| std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
-    let missing = ["docker-registry", "skopeo"].into_iter().find(|program| !is_there(program));
-    let message = format!("there is no `{}`: run scripts/setup-tests", missing.unwrap_or_default());
+    let is_there = |name: &str| std::env::split_paths(&path).any(|dir| dir.join(name).is_file());
+    let missing = names.iter().find(|name| !is_there(name));
+    let message = format!("there is no `{}`: run scripts/setup-tests", missing.unwrap_or(&""));
     check("peers", missing.is_none(), &message)
 }
 

@@ -18,8 +18,10 @@ pub struct Exchange {
     pub status: Option<u16>,
     /// Bytes of the request's body that came.
     pub received: u64,
-    /// Bytes of the answer's body that were sent.
+    /// Bytes of the answer's body that were sent. The client need not have read them.
     pub sent: u64,
+    /// When it began and ended, in events of this server.
+    times: (usize, Option<usize>),
 }
 
 impl Exchange {
@@ -41,6 +43,8 @@ struct Log {
     exchanges: Vec<Exchange>,
     /// How many of them are forgotten. Their places stay, as requests under way know theirs.
     forgotten: usize,
+    /// How many requests began or ended.
+    events: usize,
 }
 
 impl Log {
@@ -82,6 +86,15 @@ impl Traffic {
         self.of(part).iter().map(|e| e.received).sum()
     }
 
+    /// How many requests whose target has `part` in it were under way at the same time, at most.
+    pub fn most_at_once(&self, part: &str) -> usize {
+        let all = self.of(part);
+        let under_way = |at: usize| {
+            all.iter().filter(|e| e.times.0 <= at && e.times.1.is_none_or(|end| end > at)).count()
+        };
+        all.iter().map(|e| under_way(e.times.0)).max().unwrap_or_default()
+    }
+
     /// Forgets all requests up to now, for a test of several steps.
     pub fn clear(&self) {
         let mut log = self.log.lock().unwrap();
@@ -111,6 +124,8 @@ impl Traffic {
     /// Notes a request; the result is its place.
     pub(crate) fn begin(&self, head: &Head) -> usize {
         let (method, target) = head.request();
+        let mut log = self.log.lock().unwrap();
+        log.events += 1;
         let exchange = Exchange {
             method: method.to_owned(),
             target: target.to_owned(),
@@ -118,8 +133,8 @@ impl Traffic {
             status: None,
             received: 0,
             sent: 0,
+            times: (log.events, None),
         };
-        let mut log = self.log.lock().unwrap();
         log.exchanges.push(exchange);
         self.changed.notify_all();
         log.exchanges.len() - 1
@@ -129,5 +144,36 @@ impl Traffic {
     pub(crate) fn note(&self, place: usize, change: impl FnOnce(&mut Exchange)) {
         change(&mut self.log.lock().unwrap().exchanges[place]);
         self.changed.notify_all();
+    }
+
+    /// Notes that the request at `place` has ended, one way or another. To be called before the client can know it, as it
+    /// may begin the next one at once.
+    pub(crate) fn end(&self, place: usize) {
+        let mut log = self.log.lock().unwrap();
+        log.events += 1;
+        let now = log.events;
+        log.exchanges[place].times.1.get_or_insert(now);
+        self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_that_overlap_are_counted_as_such() {
+        let traffic = Traffic::default();
+        let begin = |target: &str| {
+            traffic.begin(&Head { line: format!("GET {target} HTTP/1.1"), headers: Vec::new() })
+        };
+        let first = begin("/a");
+        begin("/other");
+        traffic.end(first);
+        let second = begin("/a");
+        begin("/a");
+        traffic.end(second);
+        assert_eq!((traffic.most_at_once("/a"), traffic.most_at_once("")), (2, 3));
+        assert_eq!(traffic.most_at_once("/nothing"), 0);
     }
 }

@@ -20,7 +20,9 @@ pub(super) fn serve(shared: &Shared, client: &Arc<TcpStream>, stop: &Stop) -> io
         let fault = pick(&mut shared.rules.lock().unwrap(), method, target);
         let place = shared.traffic.begin(&head);
         let mut relay = Relay { shared, stop, client, reader: &mut reader, head: &head, fault, place };
-        if relay.run()? == Then::Close || head.says("Connection", "close") {
+        let then = relay.run();
+        shared.traffic.end(place);
+        if then? == Then::Close || head.says("Connection", "close") {
             break;
         }
     }
@@ -94,8 +96,9 @@ impl Relay<'_, '_> {
         if waits {
             head.set("Connection", "close");
         }
-        self.send_head(&head)?;
-        let then = if self.head.request().0 == "HEAD" { Then::Keep } else { self.send_body(body, length)? };
+        let has_body = self.head.request().0 != "HEAD" && length != Length::Bytes(0);
+        self.send_head(&head, has_body)?;
+        let then = if has_body { self.send_body(body, length)? } else { Then::Keep };
         Ok(if waits { Then::Close } else { then })
     }
 
@@ -185,6 +188,9 @@ impl Relay<'_, '_> {
             }
             (Some(Fault::Truncate { after }), Some(n)) => {
                 head.set("Content-Length", n.min(*after).to_string());
+                if let Length::Bytes(n) = &mut length {
+                    *n = (*n).min(*after);
+                }
             }
             (Some(Fault::WrongRange(range)), _) => {
                 head.line = Head::answer(206).line;
@@ -202,12 +208,15 @@ impl Relay<'_, '_> {
             head.set("Transfer-Encoding", "chunked");
             length = Length::Chunked;
         }
-        self.send_head(&head)?;
+        self.send_head(&head, has_body)?;
         let sent = self.send_body(body, length)?;
         Ok(then.unwrap_or(sent))
     }
 
-    fn send_head(&self, head: &Head) -> io::Result<()> {
+    fn send_head(&self, head: &Head, has_body: bool) -> io::Result<()> {
+        if !has_body {
+            self.shared.traffic.end(self.place);
+        }
         self.shared.traffic.note(self.place, |exchange| exchange.status = Some(head.status()));
         head.write(&mut &*self.client)
     }
@@ -240,9 +249,16 @@ impl Relay<'_, '_> {
                     *byte ^= 0xff;
                 }
             }
-            write_piece(&mut &*self.client, length, &buffer[..n])?;
+            // Noted before the client can have it and look.
             sent += n as u64;
             self.shared.traffic.note(self.place, |exchange| exchange.sent = sent);
+            if length == Length::Bytes(sent) {
+                self.shared.traffic.end(self.place);
+            }
+            if let Err(error) = write_piece(&mut &*self.client, length, &buffer[..n]) {
+                self.shared.traffic.note(self.place, |exchange| exchange.sent -= n as u64);
+                return Err(error);
+            }
             if let Some(wait) = wait {
                 self.stop.wait(wait)?;
             }
@@ -259,7 +275,10 @@ impl Relay<'_, '_> {
                 io::copy(self.reader, &mut io::sink()).ok();
                 Ok(Then::Close)
             }
-            _ => write_end(&mut &*self.client, length).map(|()| Then::Keep),
+            _ => {
+                self.shared.traffic.end(self.place);
+                write_end(&mut &*self.client, length).map(|()| Then::Keep)
+            }
         }
     }
 }

@@ -1,21 +1,19 @@
 //! How a registry is set up.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-};
 use serde_json::{Value, json};
 
+use crate::authority::{Authority, Identity};
 use crate::token_server::TokenServer;
 
 /// What a registry is to be. By default anyone may read and write over plain HTTP, and delete.
 #[derive(Clone, Debug, Default)]
 pub struct RegistryOptions {
     pub(super) tls: Option<Tls>,
+    authority: Authority,
     auth: Auth,
     upstream: Option<String>,
     no_delete: bool,
@@ -54,6 +52,12 @@ impl RegistryOptions {
     #[must_use]
     pub fn tls(self, tls: Tls) -> Self {
         Self { tls: Some(tls), ..self }
+    }
+
+    /// With TLS, by an authority that others have too.
+    #[must_use]
+    pub fn tls_of(self, authority: &Authority, tls: Tls) -> Self {
+        Self { tls: Some(tls), authority: authority.clone(), ..self }
     }
 
     /// Asks for this user's password (HTTP Basic). May be called again for more users.
@@ -128,7 +132,7 @@ impl RegistryOptions {
         if let Some(tls) = self.tls {
             let files = dir.join("tls");
             if !files.exists() {
-                make_certificates(&files);
+                write_identities(&files, &self.authority);
             }
             config["http"]["tls"] = json!({
                 "certificate": files.join("server.crt"),
@@ -179,29 +183,15 @@ impl RegistryOptions {
 }
 
 /// An authority, and a server and a client that it signs, as PEM files.
-fn make_certificates(dir: &Path) {
+fn write_identities(dir: &Path, authority: &Authority) {
     fs::create_dir_all(dir).unwrap();
-    let mut params = named("layerstore test authority", Vec::new());
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
     fs::write(dir.join("ca.crt"), authority.pem()).unwrap();
-    let hosts = vec!["localhost".to_owned(), IpAddr::from(Ipv4Addr::LOCALHOST).to_string()];
-    for (name, file, hosts, usage) in [
-        ("registry", "server.crt", hosts, ExtendedKeyUsagePurpose::ServerAuth),
-        ("client", "client.cert", Vec::new(), ExtendedKeyUsagePurpose::ClientAuth),
-    ] {
-        let mut params = named(name, hosts);
-        params.extended_key_usages = vec![usage];
-        let key = KeyPair::generate().unwrap();
-        fs::write(dir.join(file), params.signed_by(&key, &authority).unwrap().pem()).unwrap();
+    for (file, Identity { certificate, key }) in
+        [("server.crt", authority.server()), ("client.cert", authority.client())]
+    {
+        fs::write(dir.join(file), certificate.pem()).unwrap();
         fs::write(dir.join(file).with_extension("key"), key.serialize_pem()).unwrap();
     }
-}
-
-fn named(name: &str, hosts: Vec<String>) -> CertificateParams {
-    let mut params = CertificateParams::new(hosts).unwrap();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params
 }
 
 /// The registry takes no other hash. Perl is part of every Debian system, and its `crypt` is that of the system,

@@ -29,15 +29,13 @@ impl Registry {
     /// `name`. `arguments` go to `skopeo copy`, such as `--all`, `--format` and `v2s2`.
     #[track_caller]
     pub fn push_with_skopeo(&self, source: &str, name: &str, arguments: &[&str]) {
-        self.with_open_door(|address| {
-            let out = Command::new("skopeo")
-                .args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"])
-                .args(arguments)
-                .args([source, &format!("docker://{address}/{name}")])
-                .output()
-                .unwrap_or_else(|e| panic!("skopeo: {e}: run scripts/setup-tests"));
-            assert!(out.status.success(), "skopeo: {}", String::from_utf8_lossy(&out.stderr));
-        });
+        self.with_open_door(|address| copy(source, &format!("docker://{address}/{name}"), arguments));
+    }
+
+    /// Copies `name` to `target`, such as `oci:/dir:tag`, as another client of registries gets it.
+    #[track_caller]
+    pub fn pull_with_skopeo(&self, name: &str, target: &str, arguments: &[&str]) {
+        self.with_open_door(|address| copy(&format!("docker://{address}/{name}"), target, arguments));
     }
 
     /// Copies the OCI archive at `path` to `name` with skopeo, its indexes whole.
@@ -46,16 +44,27 @@ impl Registry {
         self.push_with_skopeo(&format!("oci-archive:{}", path.display()), name, &["--all"]);
     }
 
-    /// Calls `put` with the address of a registry that has this one's storage and asks nobody for anything.
+    /// Calls `reach` with the address of a registry that has this one's storage and asks nobody for anything.
     #[track_caller]
-    fn with_open_door<T>(&self, put: impl FnOnce(SocketAddr) -> T) -> T {
+    fn with_open_door<T>(&self, reach: impl FnOnce(SocketAddr) -> T) -> T {
         assert!(!self.options.is_mirror(), "a mirror takes no pushes: push to its upstream");
         if self.options.is_open() {
-            return put(self.address());
+            return reach(self.address());
         }
         let door = Process::start(self.dir.path(), "door", &RegistryOptions::new().config(self.dir.path()));
-        put(door.address)
+        reach(door.address)
     }
+}
+
+#[track_caller]
+fn copy(source: &str, target: &str, arguments: &[&str]) {
+    let out = Command::new("skopeo")
+        .args(["--insecure-policy", "copy", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false"])
+        .args(arguments)
+        .args([source, target])
+        .output()
+        .unwrap_or_else(|e| panic!("skopeo: {e}: run scripts/setup-tests"));
+    assert!(out.status.success(), "skopeo: {}", String::from_utf8_lossy(&out.stderr));
 }
 
 #[track_caller]

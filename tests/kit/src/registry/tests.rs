@@ -160,7 +160,7 @@ fn tls_has_an_authority_of_its_own() {
 }
 
 #[test]
-fn skopeo_pushes_an_archive() {
+fn skopeo_pushes_an_archive_and_gets_it_back() {
     if !require::registry() {
         return;
     }
@@ -171,6 +171,9 @@ fn skopeo_pushes_an_archive() {
     registry.push_archive(&path, "a/b:1");
     let manifest = registry.manifest("a/b", "1").unwrap();
     assert_eq!(crate::digest(&manifest), crate::digest(image().manifest().to_string().as_bytes()));
+    registry.pull_with_skopeo("a/b:1", &format!("oci:{}:1", dir.path().join("out").display()), &[]);
+    let layer = dir.path().join("out/blobs/sha256").join(crate::hex_of(&image().layers[0].digest()));
+    assert_eq!(fs::read(layer).unwrap(), image().layers[0].blob);
     registry.push_with_skopeo(&format!("oci-archive:{}", path.display()), "a/b:2", &["--format", "v2s2"]);
     let manifest = String::from_utf8(registry.manifest("a/b", "2").unwrap()).unwrap();
     assert!(manifest.contains("application/vnd.docker.distribution.manifest.v2+json"), "{manifest}");

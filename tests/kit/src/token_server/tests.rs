@@ -3,11 +3,13 @@
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use super::*;
+use crate::authority::Authority;
 use crate::http::{Answer, get, request};
 use crate::image::Image;
 use crate::layer::LayerBuilder;
-use crate::registry::{Registry, RegistryOptions};
+use crate::registry::{Registry, RegistryOptions, Tls};
 use crate::require;
+use crate::tls_front::TlsFront;
 
 fn options() -> TokenOptions {
     TokenOptions::new().user("anna", "pass", &[("a/b", "pull,push")]).anonymous(&[("*", "pull")])
@@ -97,4 +99,21 @@ fn a_real_registry_takes_a_token_as_long_as_it_is_good() {
         Duration::ZERO,
     );
     assert_eq!(fetch(&spent), 401);
+}
+
+#[test]
+fn a_realm_may_be_one_with_tls() {
+    if !require::registry() {
+        return;
+    }
+    let authority = Authority::new();
+    let server = TokenServer::start(options());
+    let front = TlsFront::start(server.address(), &authority);
+    let realm = format!("{}/token", front.url());
+    let options = RegistryOptions::new().tokens_from(&server, &realm);
+    let plain = Registry::start(options.clone());
+    let challenge = get(plain.address(), "/v2/").unwrap();
+    assert!(challenge.header("WWW-Authenticate").unwrap().contains(&realm));
+    let registry = Registry::start(options.tls_of(&authority, Tls::Server));
+    assert_eq!(std::fs::read_to_string(registry.ca()).unwrap(), authority.pem());
 }

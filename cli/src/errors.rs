@@ -135,6 +135,13 @@ impl From<layerstore::Error> for Failure {
                 .hint("if you trust the image, raise the limit: see `layerstore limits` and `load --limit`"),
             Error::NoPlatform { .. } => failure.hint("choose one of them with --platform"),
             Error::NoRoom { .. } => failure.hint("it is an estimate: --force tries it all the same"),
+            Error::Incomplete { present, .. } if !present.is_empty() => failure.hint(format!(
+                "push one of those that are with --platform {}, or pull the image with --all-platforms",
+                present.join(" or ")
+            )),
+            Error::NoDestination { .. } => {
+                failure.hint("say where to: `layerstore push IMAGE HOST/NAME:TAG`")
+            }
             Error::Registry(error) => {
                 failure.hints.extend(registry_hints(error));
                 failure

@@ -330,9 +330,11 @@ impl Error {
             Self::NoPlatform { .. }
             | Self::NoImage { .. }
             | Self::NoPath { .. }
-            | Self::NotMounted { .. } => ErrorKind::NotFound,
+            | Self::NotMounted { .. }
+            | Self::Incomplete { .. } => ErrorKind::NotFound,
             Self::WrongDigest { .. } => ErrorKind::Corrupt,
             Self::DigestAsTag { .. }
+            | Self::NoDestination { .. }
             | Self::MountOverStore { .. }
             | Self::ReservedName { .. }
             | Self::TooManyDocuments { .. }
@@ -349,8 +351,6 @@ impl Error {
             }
             Self::Registry(error) => error.kind(),
             Self::NoRoom { .. } => ErrorKind::NoSpace,
-            Self::Incomplete { .. } => ErrorKind::NotFound,
-            Self::NoDestination { .. } => ErrorKind::InvalidInput,
             Self::Cancelled => ErrorKind::Io,
         }
     }

@@ -3,6 +3,7 @@
 mod download;
 mod mirrors;
 mod redirects;
+mod uploads;
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -73,7 +74,8 @@ impl Server {
 }
 
 fn head(stream: &mut TcpStream) -> String {
-    let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
+    // What follows the head stays for whoever wants the body.
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 1]);
     // Who speaks TLS waits for an answer after the first byte.
     while !bytes.ends_with(b"\r\n\r\n") && bytes.first() != Some(&0x16) {
         match stream.read(&mut buffer) {

@@ -1,0 +1,244 @@
+use std::io::{Cursor, Read as _};
+
+use super::*;
+use crate::{Error, Outgoing, Pushed, Selector, UploadOptions};
+
+/// What was sent with a request, at most so much of it.
+fn body(request: &str, stream: &mut TcpStream, most: usize) -> Vec<u8> {
+    let length = request
+        .split_once("content-length: ")
+        .and_then(|(_, rest)| rest.split_once("\r\n").and_then(|(length, _)| length.parse::<usize>().ok()));
+    let mut bytes = vec![0; length.unwrap_or(0).min(most)];
+    stream.read_exact(&mut bytes).unwrap();
+    bytes
+}
+
+/// A registry that takes one upload: what it has received, and how many bytes it takes of each of the next requests.
+#[derive(Default)]
+struct Uploads {
+    received: Vec<u8>,
+    take: Vec<usize>,
+    sizes: Vec<usize>,
+}
+
+fn registry(uploads: &Arc<Mutex<Uploads>>, forgets: bool) -> Server {
+    let uploads = Arc::clone(uploads);
+    Server::with(move |request, _, stream| {
+        let mut uploads = uploads.lock().unwrap();
+        let location = "Location: /upload/1?state=a%2Bb\r\n";
+        let reply = match request.split(' ').next().unwrap_or_default() {
+            "HEAD" => answer("404 Not Found", "", b""),
+            "POST" => {
+                uploads.received.clear();
+                answer("202 Accepted", location, b"")
+            }
+            "GET" if forgets => {
+                answer("404 Not Found", "Docker-Distribution-Api-Version: registry/2.0\r\n", b"")
+            }
+            "GET" => {
+                let range = format!("{location}Range: 0-{}\r\n", uploads.received.len().saturating_sub(1));
+                answer("204 No Content", &range, b"")
+            }
+            method => {
+                assert!(request.contains("/upload/1?state=a%2Bb"), "{request}");
+                if let Some((_, rest)) = request.split_once("content-range: ") {
+                    assert!(rest.starts_with(&format!("{}-", uploads.received.len())), "{request}");
+                }
+                let most = if uploads.take.is_empty() { usize::MAX } else { uploads.take.remove(0) };
+                let bytes = body(request, stream, most);
+                uploads.sizes.push(bytes.len());
+                uploads.received.extend(bytes);
+                if most != usize::MAX {
+                    return Ok(());
+                }
+                let status = if method == "PUT" { "201 Created" } else { "202 Accepted" };
+                answer(status, location, b"")
+            }
+        };
+        stream.write_all(&reply)
+    })
+}
+
+fn push(server: &Server, content: &'static [u8], options: &UploadOptions) -> Result<Pushed, Error> {
+    push_as(server, content, &digest(content), options)
+}
+
+fn push_as(
+    server: &Server,
+    content: &'static [u8],
+    digest: &Digest,
+    how: &UploadOptions,
+) -> Result<Pushed, Error> {
+    let open = move |offset: u64| {
+        let rest = &content[usize::try_from(offset).unwrap()..];
+        Ok(Box::new(Cursor::new(rest)) as Box<dyn std::io::Read + Send>)
+    };
+    let blob = Outgoing { digest, size: content.len() as u64, open: &open };
+    repository(&client(options()), &server.address).push_blob(&blob, how, &|_| {})
+}
+
+fn methods(server: &Server) -> Vec<String> {
+    server.requests().iter().map(|request| request.split(' ').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_blob_is_sent_in_one_piece() {
+    let uploads = Arc::default();
+    let server = registry(&uploads, false);
+    assert_eq!(push(&server, b"0123456789", &UploadOptions::default()).unwrap(), Pushed::Uploaded);
+    assert_eq!(methods(&server), ["HEAD", "POST", "PUT"]);
+    assert_eq!(uploads.lock().unwrap().received, b"0123456789");
+    let last = server.requests().pop().unwrap();
+    assert!(last.contains(&format!("&digest=sha256%3A{}", digest(b"0123456789").hex())), "{last}");
+}
+
+#[test]
+fn a_blob_is_sent_in_chunks() {
+    let uploads = Arc::default();
+    let server = registry(&uploads, false);
+    let options = UploadOptions { chunk: Some(4), ..UploadOptions::default() };
+    push(&server, b"0123456789", &options).unwrap();
+    assert_eq!(methods(&server), ["HEAD", "POST", "PATCH", "PATCH", "PATCH", "PUT"]);
+    assert_eq!(uploads.lock().unwrap().sizes, [4, 4, 2, 0]);
+    assert_eq!(uploads.lock().unwrap().received, b"0123456789");
+}
+
+#[test]
+fn an_interrupted_upload_goes_on_where_it_was() {
+    let uploads = Arc::new(Mutex::new(Uploads { take: vec![4], ..Uploads::default() }));
+    let server = registry(&uploads, false);
+    push(&server, b"0123456789", &UploadOptions::default()).unwrap();
+    assert_eq!(methods(&server), ["HEAD", "POST", "PUT", "GET", "PATCH", "PUT"]);
+    assert_eq!(uploads.lock().unwrap().sizes, [4, 6, 0]);
+    assert_eq!(uploads.lock().unwrap().received, b"0123456789");
+}
+
+#[test]
+fn an_upload_that_the_registry_has_forgotten_is_begun_again() {
+    let uploads = Arc::new(Mutex::new(Uploads { take: vec![4], ..Uploads::default() }));
+    let server = registry(&uploads, true);
+    push(&server, b"0123456789", &UploadOptions::default()).unwrap();
+    assert_eq!(methods(&server), ["HEAD", "POST", "PUT", "GET", "POST", "PUT"]);
+    assert_eq!(uploads.lock().unwrap().received, b"0123456789");
+}
+
+#[test]
+fn what_is_not_as_its_digest_says_is_not_completed() {
+    let uploads = Arc::default();
+    let server = registry(&uploads, false);
+    let wrong = digest(b"something else");
+    let error = push_as(&server, b"0123456789", &wrong, &UploadOptions::default()).unwrap_err();
+    assert!(matches!(error, Error::Source { .. }), "{error:?}");
+    assert!(error.in_full().contains("its content is not what its digest says"), "{}", error.in_full());
+}
+
+#[test]
+fn what_another_repository_has_is_mounted() {
+    let server = Server::new(|request, _| match request.split(' ').next().unwrap_or_default() {
+        "POST" if request.contains("from=other%2Fone") => answer("201 Created", "", b""),
+        "POST" => answer("202 Accepted", "Location: /upload/1\r\n", b""),
+        _ => answer("404 Not Found", "", b""),
+    });
+    let mount_from = vec!["a/b".to_owned(), "other/none".to_owned(), "other/one".to_owned()];
+    let options = UploadOptions { mount_from, ..UploadOptions::default() };
+    assert_eq!(push(&server, b"x", &options).unwrap(), Pushed::Mounted { from: "other/one".to_owned() });
+    assert_eq!(methods(&server), ["HEAD", "POST", "POST"]);
+}
+
+#[test]
+fn an_upload_to_another_host_shows_it_no_credentials() {
+    let storage = Server::with(|request, _, stream| {
+        body(request, stream, usize::MAX);
+        stream.write_all(&answer("201 Created", "", b""))
+    });
+    let to = format!("Location: {}\r\n", storage.url("/upload"));
+    let server = Server::new(move |request, _| {
+        if !request.contains("authorization:") {
+            answer("401 Unauthorized", BASIC, b"")
+        } else if request.starts_with("POST") {
+            answer("202 Accepted", &to, b"")
+        } else {
+            answer("404 Not Found", "", b"")
+        }
+    });
+    let digest = digest(b"x");
+    let open = |_| Ok(Box::new(Cursor::new(b"x")) as Box<dyn std::io::Read + Send>);
+    let blob = Outgoing { digest: &digest, size: 1, open: &open };
+    let client = client_for(&server);
+    let pushed = repository(&client, &server.address).push_blob(&blob, &UploadOptions::default(), &|_| {});
+    assert_eq!(pushed.unwrap(), Pushed::Uploaded);
+    let seen = storage.requests();
+    assert!(seen.len() == 1 && !seen[0].contains("authorization"), "{seen:?}");
+}
+
+#[test]
+fn tags_are_read_page_by_page_and_from_the_registry_alone() {
+    let foreign = Server::always(answer("200 OK", "", br#"{"tags": ["theirs"]}"#));
+    let last = format!("Link: <{}>; rel=\"next\"\r\n", foreign.url("/more"));
+    let server = Server::new(move |request, _| {
+        if request.contains("last=b") {
+            answer("200 OK", &last, br#"{"name": "a/b", "tags": ["b", "c"]}"#)
+        } else {
+            let link = "Link: </v2/a/b/tags/list?n=2&last=b>; rel=\"next\"\r\n";
+            answer("200 OK", link, br#"{"name": "a/b", "tags": ["a", "b"]}"#)
+        }
+    });
+    let client = client(options());
+    assert_eq!(repository(&client, &server.address).tags().unwrap(), ["a", "b", "c"]);
+    assert_eq!((server.asked(), foreign.asked()), (2, 0));
+    let none = Server::always(answer("200 OK", "", br#"{"name": "a/b", "tags": null}"#));
+    assert!(repository(&client, &none.address).tags().unwrap().is_empty());
+}
+
+#[test]
+fn a_list_without_end_is_given_up() {
+    let server = Server::new(|_, number| {
+        let link = format!("Link: </v2/a/b/tags/list?page={number}>; rel=\"next\"\r\n");
+        answer("200 OK", &link, br#"{"tags": ["a"]}"#)
+    });
+    let error = repository(&client(options()), &server.address).tags().unwrap_err();
+    assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
+}
+
+#[test]
+fn without_the_referrers_api_its_tag_is_read() {
+    let wanted = digest(b"manifest");
+    let tag = format!("sha256-{}", wanted.hex());
+    let index = format!(
+        r#"{{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [
+        {{"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": "{0}", "size": 1, "artifactType": "a/sig"}},
+        {{"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": "{0}", "size": 1, "artifactType": "a/sbom"}}]}}"#,
+        digest(b"signature")
+    );
+    let server = Server::new(move |request, _| {
+        if request.contains(&format!("/manifests/{tag} ")) {
+            answer("200 OK", "", index.as_bytes())
+        } else {
+            answer(
+                "404 Not Found",
+                "Docker-Distribution-Api-Version: registry/2.0\r\n",
+                b"404 page not found",
+            )
+        }
+    });
+    let repository = repository(&client(options()), &server.address);
+    assert_eq!(repository.referrers(&wanted, None).unwrap().len(), 2);
+    let signatures = repository.referrers(&wanted, Some("a/sig")).unwrap();
+    assert_eq!(signatures.len(), 1);
+    assert!(repository.referrers(&digest(b"other"), None).unwrap().is_empty());
+}
+
+#[test]
+fn a_manifest_is_put_as_it_is() {
+    let taken: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let place = Arc::clone(&taken);
+    let server = Server::with(move |request, _, stream| {
+        *place.lock().unwrap() = body(request, stream, usize::MAX);
+        assert!(request.contains("content-type: application/x\r\n"), "{request}");
+        stream.write_all(&answer("201 Created", "", b""))
+    });
+    repository(&client(options()), &server.address)
+        .push_manifest(Selector::Tag("1"), "application/x", b"{ \"a\": 1 }\n")
+        .unwrap();
+    assert_eq!(*taken.lock().unwrap(), b"{ \"a\": 1 }\n");
+}

@@ -25,6 +25,8 @@ pub struct Info {
     pub blobs: (u64, u64),
     /// Trees and their bytes.
     pub trees: (u64, u64),
+    /// Downloads under way and interrupted ones, and what they have.
+    pub partials: (u64, u64),
     /// Mounted images.
     pub mounts: u64,
     /// Namespace of the extended attributes that overlayfs reads: `trusted` or `user`.
@@ -55,6 +57,10 @@ impl Layerstore {
             images: ids.len() as u64,
             blobs: totals.blobs,
             trees: totals.trees,
+            partials: {
+                let partials = self.store.partials()?;
+                (partials.len() as u64, partials.iter().map(|partial| partial.bytes).sum())
+            },
             mounts: self.store.live_mounts()?.len() as u64,
             overlay_xattrs: match self.unpack.overlay {
                 OverlayXattr::Trusted => "trusted",

@@ -146,15 +146,25 @@ impl Store {
     }
 
     /// Moves blobs and trees without a row to the trash.
+    ///
+    /// A blob without a row was whole when it got its name. If a pull was interrupted, it may have been just then: the
+    /// next attempt takes it as a complete download.
     fn discard_unnamed(&self) -> Result<usize> {
         let _claim = self.claim(&Key::Sweep)?;
+        let resumable = self.has_lasting_lease()?;
         let mut discarded = 0;
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             for path in entries(&self.layout().blobs(algorithm))? {
                 let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
                 // Names that are no digest were not put there by a store; collection reports them.
                 let Ok(digest) = Digest::from_hex(algorithm, name) else { continue };
-                if self.blob(&digest)?.is_none() && self.move_to_trash(&path)?.is_some() {
+                if self.blob(&digest)?.is_some() {
+                    continue;
+                }
+                if resumable {
+                    let partial = self.layout().partial_blob(&digest);
+                    fs::rename(&path, &partial).context("keep as a download", &path)?;
+                } else if self.move_to_trash(&path)?.is_some() {
                     discarded += 1;
                 }
             }
@@ -168,6 +178,16 @@ impl Store {
             }
         }
         Ok(discarded)
+    }
+
+    /// Whether an interrupted pull is to be gone on with.
+    fn has_lasting_lease(&self) -> Result<bool> {
+        let action = "look for interrupted pulls";
+        self.database().read(action, |db| {
+            db.prepare_cached("SELECT EXISTS (SELECT 1 FROM lease WHERE expires_at > ?1)")
+                .and_then(|mut statement| statement.query_row([self.clock().now()], |row| row.get(0)))
+                .db(action)
+        })
     }
 
     fn has_tree(&self, id: &TreeId) -> Result<bool> {

@@ -97,9 +97,27 @@ impl Session {
 
     /// From now on keeps what it leases for `seconds`, even if it ends or dies without [`Session::complete`].
     /// All sessions with the same `purpose` share that lease, so that the one that succeeds ends it for all.
-    pub fn outlast(&mut self, purpose: &str, seconds: i64) {
+    pub fn outlast(&mut self, purpose: &str, seconds: i64) -> Result<()> {
         let id = format!("{LASTING_PREFIX}{}", &Digest::sha256_of(purpose.as_bytes()).hex()[..32]);
-        self.lasting = Some(LastingLease { id, expires_at: self.store.clock().now() + seconds });
+        let lasting = LastingLease { id, expires_at: self.store.clock().now() + seconds };
+        // From the beginning, since it also says that what is found half published is worth keeping.
+        let action = "record a lasting lease";
+        self.store.database().write(Durability::Process, action, |tx| self.record_lasting(tx, &lasting))?;
+        self.lasting = Some(lasting);
+        Ok(())
+    }
+
+    fn record_lasting(&self, tx: &Transaction<'_>, lasting: &LastingLease) -> Result<()> {
+        tx.prepare_cached(
+            "INSERT INTO lease (id, owner, pid, boot_id, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+             ON CONFLICT (id) DO UPDATE SET expires_at = max(expires_at, excluded.expires_at)",
+        )
+        .and_then(|mut upsert| {
+            let (pid, boot, now) = (std::process::id(), &self.store.life().boot, self.store.clock().now());
+            upsert.execute((&lasting.id, &self.owner, pid, boot, now, lasting.expires_at))
+        })
+        .db("record a lasting lease")?;
+        Ok(())
     }
 
     /// Says that what was fetched is kept by names now: nothing needs to outlast the session.
@@ -118,18 +136,10 @@ impl Session {
             .prepare_cached("INSERT OR IGNORE INTO lease_item (lease, kind, key) VALUES (?1, ?2, ?3)")
             .db(action)?;
         insert.execute((&self.id, kind, key)).db(action)?;
-        if let Some(LastingLease { id, expires_at }) = &self.lasting {
+        if let Some(lasting) = &self.lasting {
             // Another session may have ended it meanwhile.
-            tx.prepare_cached(
-                "INSERT INTO lease (id, owner, pid, boot_id, created_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
-                 ON CONFLICT (id) DO UPDATE SET expires_at = max(expires_at, excluded.expires_at)",
-            )
-            .and_then(|mut upsert| {
-                let (pid, boot, now) = (std::process::id(), &self.store.life().boot, self.store.clock().now());
-                upsert.execute((id, &self.owner, pid, boot, now, expires_at))
-            })
-            .db(action)?;
-            insert.execute((id, kind, key)).db(action)?;
+            self.record_lasting(tx, lasting)?;
+            insert.execute((&lasting.id, kind, key)).db(action)?;
         }
         Ok(())
     }

@@ -170,7 +170,7 @@ impl Pull<'_> {
         };
         let policy = self.options.policy.map_or_else(|| engine.unpack_policy(), Ok)?;
         let mut session = engine.store.session(LOCAL)?;
-        session.outlast(&format!("pull {}", self.reference), KEEP_SECONDS);
+        session.outlast(&format!("pull {}", self.reference), KEEP_SECONDS)?;
         let loader = Loader { engine, session, options: &load, policy, listener: self.listener };
         let remote = Remote { pull: self, store: &engine.store, repository, top: fetched };
         // Registries say many things; what a document is shows in it.

@@ -24,7 +24,7 @@ fn open_with(root: &std::path::Path, clock: &Hand) -> Store {
 /// A session that publishes a layer and ends without naming it.
 fn interrupted(store: &Store, purpose: &str, seconds: i64) {
     let mut session = store.session(LOCAL).unwrap();
-    session.outlast(purpose, seconds);
+    session.outlast(purpose, seconds).unwrap();
     let publication = Publication {
         blobs: vec![blob(&session, "layer", Some(diff_id("layer"))).unwrap()],
         trees: vec![tree(&session, "layer").unwrap()],
@@ -56,7 +56,7 @@ fn the_attempt_that_succeeds_ends_it_for_all() {
     interrupted(&store, "pull a", 100);
     assert_eq!(sql(dir.path(), "SELECT id FROM lease").len(), 1);
     let mut session = store.session(LOCAL).unwrap();
-    session.outlast("pull a", 100);
+    session.outlast("pull a", 100).unwrap();
     add_image(&store, &session, "localhost/a:1", "a", &["layer"]).unwrap();
     session.complete().unwrap();
     drop(session);
@@ -71,9 +71,9 @@ fn one_that_goes_on_while_another_succeeds_still_keeps_what_it_has() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let mut slow = store.session(LOCAL).unwrap();
-    slow.outlast("pull a", 100);
+    slow.outlast("pull a", 100).unwrap();
     let mut quick = store.session(LOCAL).unwrap();
-    quick.outlast("pull a", 100);
+    quick.outlast("pull a", 100).unwrap();
     add_image(&store, &quick, "localhost/a:1", "a", &["layer"]).unwrap();
     quick.complete().unwrap();
     store
@@ -118,4 +118,22 @@ fn a_download_is_found_again_and_thrown_away_only_if_nobody_is_at_it() {
         &std::fs::metadata(store.layout().blob(&wanted)).unwrap().permissions(),
     );
     assert_eq!(mode & 0o777, 0o444);
+}
+
+#[test]
+fn a_pull_that_died_between_a_name_and_its_row_keeps_its_download() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let wanted = digest("layer");
+    let half_published = || std::fs::write(store.layout().blob(&wanted), "layer").unwrap();
+    half_published();
+    store.recover_all().unwrap();
+    assert_eq!((store.partials().unwrap().len(), store.layout().blob(&wanted).exists()), (0, false));
+    store.session(LOCAL).unwrap().outlast("pull a", 100).unwrap();
+    half_published();
+    store.recover_all().unwrap();
+    assert_eq!(store.partial_size(&wanted), 5);
+    let session = store.session(LOCAL).unwrap();
+    let ingest = session.resume(&wanted, 5).unwrap();
+    ingest.finish(Some((&wanted, 5))).unwrap();
 }

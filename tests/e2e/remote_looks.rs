@@ -1,0 +1,1 @@
+//! `search --list-tags`, `manifest inspect` and `manifest referrers`.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::{fs, thread};
 
 use layerstore_testkit::fault_proxy::FaultProxy;
+use layerstore_testkit::layer::{Layer, LayerBuilder};
+use layerstore_testkit::rng::Rng;
 use layerstore_testkit::sandbox::{Run, Sandbox};
 use layerstore_testkit::tree::Snapshot;
 
@@ -64,4 +66,11 @@ pub(crate) fn assert_holds(store: &Sandbox, name: &str, files: &[&str]) {
 /// The requests that came, without the one that asks how to log in.
 pub(crate) fn requests(proxy: &FaultProxy) -> Vec<String> {
     proxy.traffic().requests().into_iter().filter(|line| !line.ends_with(" /v2/")).collect()
+}
+
+/// A layer of `kilobytes` that do not compress.
+pub(crate) fn noise(kilobytes: usize) -> Layer {
+    let mut rng = Rng::new(7);
+    let bytes = std::iter::repeat_with(|| rng.number().to_le_bytes()).flatten().take(kilobytes << 10);
+    LayerBuilder::gzip().file("noise", bytes.collect::<Vec<_>>()).finish()
 }

@@ -3,16 +3,15 @@
 use layerstore_testkit::disk::Disk;
 use layerstore_testkit::fault_proxy::{Fault, FaultProxy, Match};
 use layerstore_testkit::image::{Image, Layout};
-use layerstore_testkit::layer::{Layer, LayerBuilder};
+use layerstore_testkit::layer::LayerBuilder;
 use layerstore_testkit::registry::Registry;
 use layerstore_testkit::require;
-use layerstore_testkit::rng::Rng;
 use layerstore_testkit::sandbox::Sandbox;
 use layerstore_testkit::tree::Snapshot;
 
 use super::{setting, two_layers};
 use crate::real_images::expected_app;
-use crate::remote::{assert_holds, pull, pull_at_once, requests};
+use crate::remote::{assert_holds, noise, pull, pull_at_once, requests};
 use crate::small_layer;
 
 #[test]
@@ -132,13 +131,6 @@ fn privileged_an_interrupted_pull_goes_on_where_it_was() {
     let rest = proxy.traffic().bytes_served(&layer);
     assert!(rest < image.layers[0].blob.len() as u64 - 500_000, "{rest} bytes are fetched again");
     store.assert_no_leftovers();
-}
-
-/// A layer of `kilobytes` that do not compress.
-fn noise(kilobytes: usize) -> Layer {
-    let mut rng = Rng::new(7);
-    let bytes = std::iter::repeat_with(|| rng.number().to_le_bytes()).flatten().take(kilobytes << 10);
-    LayerBuilder::gzip().file("noise", bytes.collect::<Vec<_>>()).finish()
 }
 
 #[test]

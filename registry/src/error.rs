@@ -279,7 +279,7 @@ impl Problem {
                 return Self::of_tls(tls);
             }
             if let Some(io) = cause.downcast_ref::<io::Error>() {
-                if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                if let Some(tls) = tls_within(io) {
                     return Self::of_tls(tls);
                 }
                 match io.kind() {
@@ -319,6 +319,12 @@ impl Problem {
             _ => Self::Other,
         }
     }
+}
+
+/// The error of TLS in an `io::Error`, which hides what it wraps from `source`, and may wrap another.
+fn tls_within(error: &io::Error) -> Option<&rustls::Error> {
+    let inner = error.get_ref()?;
+    inner.downcast_ref::<io::Error>().map_or_else(|| inner.downcast_ref(), tls_within)
 }
 
 impl Error {

@@ -19,7 +19,7 @@ fn expected(layout: &Path) -> Snapshot {
     Snapshot::of(out.path()).without_root_mtime()
 }
 
-fn expected_app(images: &Path) -> &'static Snapshot {
+pub(crate) fn expected_app(images: &Path) -> &'static Snapshot {
     static APP: OnceLock<Snapshot> = OnceLock::new();
     APP.get_or_init(|| expected(&images.join("oci-app")))
 }

@@ -17,6 +17,7 @@ mod host;
 mod hosts;
 mod limited;
 mod lists;
+mod location;
 mod login;
 mod manifest;
 mod network;
@@ -26,9 +27,11 @@ mod request;
 mod retry;
 mod search;
 mod secret;
+mod source;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod upload;
 mod watch;
 
 pub use auth::AuthError;

@@ -2,16 +2,17 @@
 
 use std::collections::HashSet;
 
-use layerstore_oci::{Descriptor, Digest, Document};
+use layerstore_oci::{Descriptor, Digest, Document, media_type};
 use reqwest::Method;
 use reqwest::blocking::Response;
-use reqwest::header::{HeaderMap, LINK};
+use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LINK};
 use serde::Deserialize;
 use url::Url;
 
 use crate::client::{Need, Repository};
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::location;
 use crate::manifest::Selector;
 use crate::request::{Call, Target};
 
@@ -19,6 +20,10 @@ use crate::request::{Call, Target};
 const PAGE: &str = "1000";
 /// Pages that are read: a million tags.
 const MAX_PAGES: usize = 1000;
+/// Bytes of all pages of a list.
+const MAX_LIST_BYTES: u64 = 64 << 20;
+/// Digits of a digest in the tag of what refers to it (OCI distribution spec 1.1, "Referrers Tag Schema").
+const TAG_DIGITS: usize = 64;
 
 #[derive(Debug, Deserialize)]
 struct Tags {
@@ -57,6 +62,7 @@ impl Repository<'_> {
         let what = format!("what refers to {digest}");
         let listed = self.on_hosts(Need::Resolve, |host, attempts| {
             let mut call = Call::get(format!("referrers/{digest}"), &what);
+            call.headers.insert(ACCEPT, HeaderValue::from_static(media_type::OCI_INDEX));
             call.query.extend(artifact_type.map(|wanted| ("artifactType", wanted.to_owned())));
             let mut found = Vec::new();
             self.pages(host, attempts, call, |bytes| {
@@ -67,7 +73,8 @@ impl Repository<'_> {
         });
         let mut found = match listed {
             Err(Error::NotFound { .. } | Error::NotARegistry { .. }) => {
-                let tag = format!("{}-{}", digest.algorithm(), digest.hex());
+                let digits = digest.hex().get(..TAG_DIGITS).unwrap_or(digest.hex());
+                let tag = format!("{}-{digits}", digest.algorithm());
                 match self.manifest(Selector::Tag(&tag)) {
                     Ok(fetched) => index(&self.hosts_for(Need::Resolve)?[0], &what, &fetched.bytes)?,
                     Err(Error::NotFound { .. }) => Vec::new(),
@@ -92,12 +99,17 @@ impl Repository<'_> {
         mut take: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
         let what = call.what.clone();
+        let mut total = 0;
         for _ in 0..MAX_PAGES {
             let (bytes, next) = self.patiently(attempts, || {
                 let response = self.send(host, &call)?;
-                let next = next_page(&response);
+                let next = self.next_page(host, &response);
                 Ok((self.read_document(host, &what, response)?, next))
             })?;
+            total += bytes.len() as u64;
+            if total > MAX_LIST_BYTES {
+                return Err(Error::TooLarge { host: host.authority(), what, limit: MAX_LIST_BYTES });
+            }
             take(&bytes)?;
             match next {
                 // What another server says is no part of the list; one's own page again would have no end.
@@ -105,13 +117,21 @@ impl Repository<'_> {
                     if matches!(&call.target, Target::Url(url) if *url == next) {
                         break;
                     }
+                    let headers = call.headers;
                     call = Call::new(Method::GET, Target::Url(next), &what);
+                    call.headers = headers;
                 }
                 _ => return Ok(()),
             }
         }
         let reason = "the list has no end".to_owned();
         Err(Error::Protocol { host: host.authority(), what, reason })
+    }
+
+    /// `Link: </v2/a/tags/list?last=x&n=100>; rel="next"` (RFC 8288).
+    fn next_page(&self, host: &Host, response: &Response) -> Option<Url> {
+        let next = next_link(response.headers())?;
+        location::resolve(&self.shared.base(host), response.url(), next).ok()
     }
 }
 
@@ -124,21 +144,27 @@ fn index(host: &Host, what: &str, bytes: &[u8]) -> Result<Vec<Descriptor>> {
     }
 }
 
-/// `Link: </v2/a/tags/list?last=x&n=100>; rel="next"` (RFC 8288).
-fn next_page(response: &Response) -> Option<Url> {
-    next_link(response.headers()).and_then(|next| response.url().join(next).ok())
+fn next_link(headers: &HeaderMap) -> Option<&str> {
+    headers.get_all(LINK).into_iter().filter_map(|links| links.to_str().ok()).find_map(next_of)
 }
 
-fn next_link(headers: &HeaderMap) -> Option<&str> {
-    let links = headers.get_all(LINK).into_iter().filter_map(|link| link.to_str().ok());
-    links.into_iter().find_map(|link| {
-        let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-        let next = parameters.split(';').any(|parameter| {
+/// The target of the first of several links that leads to the next page.
+fn next_of(links: &str) -> Option<&str> {
+    let mut rest = links;
+    while let Some((_, after)) = rest.split_once('<') {
+        let (target, after) = after.split_once('>')?;
+        let parameters = after.split_once('<').map_or(after, |(parameters, _)| parameters);
+        let next = parameters.split([';', ',']).any(|parameter| {
             let (name, value) = parameter.trim().split_once('=').unwrap_or_default();
-            name.trim().eq_ignore_ascii_case("rel") && value.trim().trim_matches('"') == "next"
+            name.trim().eq_ignore_ascii_case("rel")
+                && value.trim().trim_matches('"').eq_ignore_ascii_case("next")
         });
-        next.then_some(target)
-    })
+        if next {
+            return Some(target);
+        }
+        rest = after;
+    }
+    None
 }
 
 #[cfg(test)]
@@ -154,7 +180,10 @@ mod tests {
         };
         assert_eq!(next("</v2/a/tags/list?n=1>; rel=\"next\""), Some("/v2/a/tags/list?n=1".to_owned()));
         assert_eq!(next("<https://h/x>; a=b; rel=next"), Some("https://h/x".to_owned()));
+        let several = "</0>; rel=\"prev\", </2>; rel=\"next\"; title=\"x\"";
+        assert_eq!(next(several), Some("/2".to_owned()));
         assert_eq!(next("</x>; rel=\"prev\""), None);
+        assert_eq!(next("</x"), None);
         assert_eq!(next("/x; rel=\"next\""), None);
     }
 }

@@ -1,6 +1,7 @@
 //! The client against servers that do what they like.
 
 mod download;
+mod lists;
 mod mirrors;
 mod redirects;
 mod uploads;

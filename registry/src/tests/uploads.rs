@@ -118,7 +118,7 @@ fn an_upload_that_the_registry_has_forgotten_is_begun_again() {
     let uploads = Arc::new(Mutex::new(Uploads { take: vec![4], ..Uploads::default() }));
     let server = registry(&uploads, true);
     push(&server, b"0123456789", &UploadOptions::default()).unwrap();
-    assert_eq!(methods(&server), ["HEAD", "POST", "PUT", "GET", "POST", "PUT"]);
+    assert_eq!(methods(&server), ["HEAD", "POST", "PUT", "GET", "HEAD", "POST", "PUT"]);
     assert_eq!(uploads.lock().unwrap().received, b"0123456789");
 }
 
@@ -130,6 +130,167 @@ fn what_is_not_as_its_digest_says_is_not_completed() {
     let error = push_as(&server, b"0123456789", &wrong, &UploadOptions::default()).unwrap_err();
     assert!(matches!(error, Error::Source { .. }), "{error:?}");
     assert!(error.in_full().contains("its content is not what its digest says"), "{}", error.in_full());
+}
+
+#[test]
+fn wrong_content_is_not_completed_in_chunks_either() {
+    let uploads = Arc::default();
+    let server = registry(&uploads, false);
+    let options = UploadOptions { chunk: Some(4), ..UploadOptions::default() };
+    let error = push_as(&server, b"0123456789", &digest(b"something else"), &options).unwrap_err();
+    assert!(matches!(error, Error::Source { .. }), "{error:?}");
+    assert!(!methods(&server).contains(&"PUT".to_owned()), "{:?}", methods(&server));
+}
+
+#[test]
+fn what_went_out_before_an_interruption_is_checked_as_well() {
+    let uploads = Arc::new(Mutex::new(Uploads { take: vec![4], ..Uploads::default() }));
+    let server = registry(&uploads, false);
+    // At first it is as it should be. What the registry has by then is not.
+    let (right, wrong): (&[u8], &[u8]) = (b"0123456789", b"x123456789");
+    let opened = std::sync::atomic::AtomicUsize::new(0);
+    let open = |offset: u64| {
+        let first = opened.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
+        let content: &'static [u8] = if first { right } else { wrong };
+        let rest = &content[usize::try_from(offset).unwrap()..];
+        Ok(Box::new(Cursor::new(rest)) as Box<dyn std::io::Read + Send>)
+    };
+    let blob = Outgoing { digest: &digest(right), size: 10, open: &open };
+    let repository = repository(&client(options()), &server.address);
+    let error = repository.push_blob(&blob, &UploadOptions::default(), &|_| {}).unwrap_err();
+    assert!(matches!(error, Error::Source { .. }), "{error:?}");
+}
+
+/// Answers an upload in order; what is sent with the requests is read.
+fn scripted(answers: &[(&'static str, Vec<u8>)]) -> Server {
+    let answers = answers.to_vec();
+    Server::with(move |request, number, stream| {
+        let (method, answer) = &answers[number];
+        assert!(request.starts_with(method), "request {number}: {request}");
+        body(request, stream, usize::MAX);
+        stream.write_all(answer)
+    })
+}
+
+const TO: &str = "Location: /upload/1\r\n";
+
+fn none() -> Vec<u8> {
+    answer("404 Not Found", "", b"")
+}
+
+fn in_chunks() -> UploadOptions {
+    UploadOptions { chunk: Some(4), ..UploadOptions::default() }
+}
+
+#[test]
+fn a_chunk_that_does_not_fit_is_sent_where_the_registry_is() {
+    let server = scripted(&[
+        ("HEAD", none()),
+        ("POST", answer("202 Accepted", TO, b"")),
+        ("PATCH", answer("202 Accepted", &format!("{TO}Range: 0-1\r\n"), b"")),
+        ("PATCH", answer("416 Range Not Satisfiable", &format!("{TO}Range: 0-2\r\n"), b"")),
+        ("GET", answer("204 No Content", &format!("{TO}Range: 0-2\r\n"), b"")),
+        ("PATCH", answer("202 Accepted", TO, b"")),
+        ("PATCH", answer("202 Accepted", TO, b"")),
+        ("PUT", answer("201 Created", "", b"")),
+    ]);
+    push(&server, b"0123456789", &in_chunks()).unwrap();
+    let ranges: Vec<_> = server
+        .requests()
+        .iter()
+        .filter_map(|request| Some(request.split_once("content-range: ")?.1.split_once("\r\n")?.0.to_owned()))
+        .collect();
+    assert_eq!(ranges, ["0-3", "2-5", "3-6", "7-9"]);
+}
+
+#[test]
+fn a_question_that_fails_is_asked_again() {
+    let server = scripted(&[
+        ("HEAD", none()),
+        ("POST", answer("202 Accepted", TO, b"")),
+        ("PATCH", answer("202 Accepted", TO, b"")),
+        ("PATCH", answer("503 Service Unavailable", "", b"")),
+        ("GET", answer("503 Service Unavailable", "", b"")),
+        ("GET", answer("204 No Content", &format!("{TO}Range: 0-3\r\n"), b"")),
+        ("PATCH", answer("202 Accepted", TO, b"")),
+        ("PATCH", answer("202 Accepted", TO, b"")),
+        ("PUT", answer("201 Created", "", b"")),
+    ]);
+    push(&server, b"0123456789", &in_chunks()).unwrap();
+    assert_eq!(server.asked(), 9);
+}
+
+#[test]
+fn an_upload_whose_answer_was_lost_is_not_repeated() {
+    let server = scripted(&[
+        ("HEAD", none()),
+        ("POST", answer("202 Accepted", TO, b"")),
+        ("PUT", Vec::new()),
+        ("GET", answer("404 Not Found", "Docker-Distribution-Api-Version: registry/2.0\r\n", b"")),
+        ("HEAD", answer("200 OK", "", b"")),
+    ]);
+    assert_eq!(push(&server, b"x", &UploadOptions::default()).unwrap(), Pushed::Uploaded);
+}
+
+#[test]
+fn more_than_was_sent_is_not_believed() {
+    let mut answers = vec![("HEAD", none()), ("POST", answer("202 Accepted", TO, b""))];
+    answers.push(("PATCH", answer("202 Accepted", &format!("{TO}Range: 0-8\r\n"), b"")));
+    let error = push(&scripted(&answers), b"0123456789", &in_chunks()).unwrap_err();
+    assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
+}
+
+#[test]
+fn chunks_are_as_large_as_the_registry_wants() {
+    let server = scripted(&[
+        ("HEAD", none()),
+        ("POST", answer("202 Accepted", &format!("{TO}OCI-Chunk-Min-Length: 7\r\n"), b"")),
+        ("PATCH", answer("202 Accepted", TO, b"")),
+        ("PATCH", answer("202 Accepted", TO, b"")),
+        ("PUT", answer("201 Created", "", b"")),
+    ]);
+    push(&server, b"0123456789", &in_chunks()).unwrap();
+    assert!(server.requests()[2].contains("content-range: 0-6\r\n"), "{}", server.requests()[2]);
+}
+
+#[test]
+fn a_registry_that_cannot_say_what_it_has_gets_it() {
+    let server = scripted(&[
+        ("HEAD", answer("405 Method Not Allowed", "", b"")),
+        ("POST", answer("202 Accepted", TO, b"")),
+        ("PUT", answer("201 Created", "", b"")),
+    ]);
+    assert_eq!(push(&server, b"x", &UploadOptions::default()).unwrap(), Pushed::Uploaded);
+}
+
+#[test]
+fn an_upload_ends_when_nobody_waits_for_it() {
+    struct Gone(std::sync::atomic::AtomicBool);
+    impl crate::Watch for Gone {
+        fn is_stopped(&self) -> bool {
+            self.0.load(std::sync::atomic::Ordering::SeqCst)
+        }
+    }
+    struct Endless;
+    impl std::io::Read for Endless {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            buffer.fill(0);
+            Ok(buffer.len())
+        }
+    }
+    let server = Server::with(|request, _, stream| match request.split(' ').next().unwrap_or_default() {
+        "HEAD" => stream.write_all(&none()),
+        "POST" => stream.write_all(&answer("202 Accepted", TO, b"")),
+        _ => io::copy(stream, &mut io::sink()).map(drop),
+    });
+    let gone = Gone(std::sync::atomic::AtomicBool::new(false));
+    let client = client(options());
+    let repository = repository(&client, &server.address);
+    let open = |_| Ok(Box::new(Endless) as Box<dyn std::io::Read + Send>);
+    let blob = Outgoing { digest: &digest(b"x"), size: 1 << 50, open: &open };
+    let stop = |_| gone.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    let error = repository.watched_by(&gone).push_blob(&blob, &UploadOptions::default(), &stop).unwrap_err();
+    assert!(matches!(error, Error::Stopped), "{error:?}");
 }
 
 #[test]
@@ -169,63 +330,6 @@ fn an_upload_to_another_host_shows_it_no_credentials() {
     assert_eq!(pushed.unwrap(), Pushed::Uploaded);
     let seen = storage.requests();
     assert!(seen.len() == 1 && !seen[0].contains("authorization"), "{seen:?}");
-}
-
-#[test]
-fn tags_are_read_page_by_page_and_from_the_registry_alone() {
-    let foreign = Server::always(answer("200 OK", "", br#"{"tags": ["theirs"]}"#));
-    let last = format!("Link: <{}>; rel=\"next\"\r\n", foreign.url("/more"));
-    let server = Server::new(move |request, _| {
-        if request.contains("last=b") {
-            answer("200 OK", &last, br#"{"name": "a/b", "tags": ["b", "c"]}"#)
-        } else {
-            let link = "Link: </v2/a/b/tags/list?n=2&last=b>; rel=\"next\"\r\n";
-            answer("200 OK", link, br#"{"name": "a/b", "tags": ["a", "b"]}"#)
-        }
-    });
-    let client = client(options());
-    assert_eq!(repository(&client, &server.address).tags().unwrap(), ["a", "b", "c"]);
-    assert_eq!((server.asked(), foreign.asked()), (2, 0));
-    let none = Server::always(answer("200 OK", "", br#"{"name": "a/b", "tags": null}"#));
-    assert!(repository(&client, &none.address).tags().unwrap().is_empty());
-}
-
-#[test]
-fn a_list_without_end_is_given_up() {
-    let server = Server::new(|_, number| {
-        let link = format!("Link: </v2/a/b/tags/list?page={number}>; rel=\"next\"\r\n");
-        answer("200 OK", &link, br#"{"tags": ["a"]}"#)
-    });
-    let error = repository(&client(options()), &server.address).tags().unwrap_err();
-    assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
-}
-
-#[test]
-fn without_the_referrers_api_its_tag_is_read() {
-    let wanted = digest(b"manifest");
-    let tag = format!("sha256-{}", wanted.hex());
-    let index = format!(
-        r#"{{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [
-        {{"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": "{0}", "size": 1, "artifactType": "a/sig"}},
-        {{"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": "{0}", "size": 1, "artifactType": "a/sbom"}}]}}"#,
-        digest(b"signature")
-    );
-    let server = Server::new(move |request, _| {
-        if request.contains(&format!("/manifests/{tag} ")) {
-            answer("200 OK", "", index.as_bytes())
-        } else {
-            answer(
-                "404 Not Found",
-                "Docker-Distribution-Api-Version: registry/2.0\r\n",
-                b"404 page not found",
-            )
-        }
-    });
-    let repository = repository(&client(options()), &server.address);
-    assert_eq!(repository.referrers(&wanted, None).unwrap().len(), 2);
-    let signatures = repository.referrers(&wanted, Some("a/sig")).unwrap();
-    assert_eq!(signatures.len(), 1);
-    assert!(repository.referrers(&digest(b"other"), None).unwrap().is_empty());
 }
 
 #[test]

@@ -134,6 +134,16 @@ impl From<layerstore::Error> for Failure {
             error if error.is_limit() => failure
                 .hint("if you trust the image, raise the limit: see `layerstore limits` and `load --limit`"),
             Error::NoPlatform { .. } => failure.hint("choose one of them with --platform"),
+            Error::Incomplete { present, .. } => {
+                let failure = failure.hint("`layerstore pull --all-platforms` gets the rest");
+                if present.is_empty() {
+                    return failure;
+                }
+                failure.hint(format!("push one of {} with --platform", present.join(", ")))
+            }
+            Error::NoDestination { .. } => {
+                failure.hint("name the destination: `layerstore push IMAGE HOST/NAME:TAG`")
+            }
             Error::NoRoom { .. } => failure.hint("it is an estimate: --force tries it all the same"),
             Error::Incomplete { present, .. } if !present.is_empty() => failure.hint(format!(
                 "push one of those that are with --platform {}, or pull the image with --all-platforms",

@@ -29,7 +29,7 @@ pub enum Error {
         available: u64,
     },
     /// Some platforms of an image that is to be pushed are not in the store.
-    #[error("of `{name}`, {} are not in the store", missing.join(", "))]
+    #[error("the store does not have all of `{name}`: it lacks {}", missing.join(", "))]
     Incomplete {
         /// The image.
         name: String,

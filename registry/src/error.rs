@@ -404,3 +404,18 @@ fn status_text(status: StatusCode) -> String {
         None => status.as_u16().to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_is_found_however_deep_it_is_wrapped() {
+        let tls = || io::Error::new(io::ErrorKind::InvalidData, rustls::Error::NoCertificatesPresented);
+        for error in [tls(), io::Error::other(tls()), io::Error::other(io::Error::other(tls()))] {
+            assert_eq!(tls_within(&error).map(Problem::of_tls), Some(Problem::Certificate), "{error:?}");
+        }
+        assert!(tls_within(&io::Error::other("text")).is_none());
+        assert!(tls_within(&io::ErrorKind::NotFound.into()).is_none());
+    }
+}

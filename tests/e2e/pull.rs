@@ -1,7 +1,7 @@
 //! `pull` from real registries.
 
 mod access;
-mod contents;
+pub(crate) mod contents;
 mod mirrors;
 mod platforms;
 mod sharing;

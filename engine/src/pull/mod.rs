@@ -191,12 +191,23 @@ impl Pull<'_> {
         let downloads = self.options.downloads.unwrap_or(DOWNLOADS).max(1);
         let none = std::collections::HashSet::new();
         let finished = loader.bring(&remote, &plan, &none, 0, downloads, &mut new)?;
+        let foreign = self.foreign_platform(&plan);
         let report = loader.commit(&mut plan, &finished, &mut new)?;
         loader.session.complete()?;
-        let image = report.images.into_iter().next().ok_or(Error::Cancelled)?;
+        let mut image = report.images.into_iter().next().ok_or(Error::Cancelled)?;
+        image.notes.extend(foreign);
         let changed = !new.is_empty() || here != Some(&image.target);
         let reference = self.reference.clone();
         Ok(PullReport { reference, target: image.target, id: image.id, changed, notes: image.notes })
+    }
+
+    /// Says that an image which is for one platform only is not for this machine's, if nobody asked for it.
+    fn foreign_platform(&self, plan: &Plan) -> Option<String> {
+        let image = plan.images.first()?;
+        let platform: Platform = image.summary.platform.parse().ok()?;
+        let asked = self.options.platform.is_some() || self.options.all_platforms;
+        (!asked && !Platform::host().runs(&platform))
+            .then(|| format!("the image is for {platform}, and this machine is {}", Platform::host()))
     }
 
     /// Tells what is to be done, and refuses what will not fit.
@@ -276,7 +287,8 @@ impl Pull<'_> {
         } else {
             wanted.extend(manifest.layers.iter().map(|layer| (layer.digest.clone(), None)));
         }
-        let unpack = is_image && !self.options.keep_packed && depth_chosen(self, depth);
+        // Of several platforms only one is unpacked.
+        let unpack = is_image && !self.options.keep_packed && (depth == 0 || !self.options.all_platforms);
         let present = store.lease_layers(session, &wanted)?;
         let complete = present.iter().enumerate().all(|(number, presence)| {
             presence.blob.is_some() && (number == 0 || !unpack || presence.tree.is_some())
@@ -308,9 +320,4 @@ impl Pull<'_> {
         }
         Ok(silent)
     }
-}
-
-/// With all platforms only one is unpacked.
-fn depth_chosen(pull: &Pull<'_>, depth: usize) -> bool {
-    depth == 0 || !pull.options.all_platforms
 }

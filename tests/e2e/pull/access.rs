@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use layerstore_testkit::authority::Authority;
 use layerstore_testkit::credential_helper::CredentialHelper;
 use layerstore_testkit::registry::{Registry, RegistryOptions, Tls};
 use layerstore_testkit::require;
@@ -54,8 +55,20 @@ fn privileged_an_unknown_authority_is_refused_with_a_hint() {
     let hint = format!("/etc/docker/certs.d/{}/ca.crt", registry.host());
     assert!(run.stderr.contains(&hint) && run.stderr.contains("--insecure"), "{run}");
     run.failure(8);
-    pull(&store, &["--insecure", "registry.invalid/a:1"]).success();
+    write_hosts(&store, "registry.invalid", &format!("server = '{}'\nskip_verify = true\n", registry.url()));
+    pull(&store, &["registry.invalid/a:1"]).success();
     assert_holds(&store, "registry.invalid/a:1", &["base", "top"]);
+}
+
+#[test]
+fn privileged_a_given_authority_is_the_only_good_one_unless_insecure() {
+    let Some((store, registry, name)) = private(RegistryOptions::new().tls(Tls::Server)) else { return };
+    let dir = hosts_dir(&store).join(registry.host());
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("ca.crt"), Authority::new().pem()).unwrap();
+    pull(&store, &[&name]).failure(8);
+    pull(&store, &["--insecure", &name]).success();
+    assert_holds(&store, &name, &["base", "top"]);
 }
 
 #[test]
@@ -73,6 +86,15 @@ fn privileged_an_own_authority_is_in_a_hosts_file() {
     write_hosts(&store, &registry.host(), &toml);
     pull(&store, &[&name]).success();
     assert_holds(&store, &name, &["base", "top"]);
+}
+
+#[test]
+fn privileged_a_server_without_tls_is_known_as_such() {
+    let Some((store, registry, _)) = private(RegistryOptions::new()) else { return };
+    write_hosts(&store, "registry.invalid", &format!("server = 'https://{}'\n", registry.host()));
+    let run = pull(&store, &["registry.invalid/a:1"]);
+    assert!(run.stderr.contains("hint: for plain HTTP give --plain-http"), "{run}");
+    run.failure(8);
 }
 
 #[test]

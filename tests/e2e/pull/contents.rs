@@ -19,7 +19,7 @@ fn layer_of(compression: Compression, name: &str) -> Layer {
 }
 
 /// The manifest of an image with Docker's media types.
-fn docker_manifest(image: &Image) -> Value {
+pub(crate) fn docker_manifest(image: &Image) -> Value {
     let mut manifest = image.manifest();
     manifest["mediaType"] = DOCKER.into();
     manifest["config"]["mediaType"] = "application/vnd.docker.container.image.v1+json".into();

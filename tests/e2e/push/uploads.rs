@@ -70,7 +70,7 @@ fn privileged_a_damaged_layer_is_not_pushed() {
         bytes[5000] ^= 1;
         fs::remove_file(&path).unwrap();
         fs::write(&path, bytes).unwrap();
-        let sentence = push(&store, &["--chunk-size", chunk, &name]).failure(4);
+        let sentence = push(&store, &["--chunk-size", chunk, &name]).failure(5);
         assert!(sentence.contains("damaged") && sentence.contains(&digest), "{sentence}");
         assert_eq!(registry.tag(&format!("a{number}"), "1"), None);
         assert_eq!(registry.blob(&digest), None);

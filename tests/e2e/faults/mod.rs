@@ -3,6 +3,8 @@
 
 mod answers;
 mod interrupted;
+mod push;
+mod secrets;
 mod transfers;
 
 use std::fs;
@@ -44,6 +46,14 @@ impl Setup {
 
     #[track_caller]
     fn with(options: RegistryOptions) -> Option<Self> {
+        let setup = Self::empty(options)?;
+        setup.registry.push("a:1", &setup.image);
+        Some(setup)
+    }
+
+    /// The same with nothing in the registry.
+    #[track_caller]
+    fn empty(options: RegistryOptions) -> Option<Self> {
         if !require::registry() {
             return None;
         }
@@ -52,13 +62,19 @@ impl Setup {
         fs::write(store.dir().join("auth.json"), "{}").unwrap();
         let registry = Registry::start(options);
         let image = Image::new([big_layer(1), big_layer(2)]);
-        registry.push("a:1", &image);
         let proxy = FaultProxy::start(registry.address());
         Some(Self { registry, proxy, store, image })
     }
 
     fn name(&self) -> String {
         format!("{}/a:1", self.proxy.host())
+    }
+
+    /// Writes the `hosts.toml` for the proxy.
+    fn hosts(&self, toml: &str) {
+        let dir = self.store.dir().join("hosts").join(self.proxy.host());
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("hosts.toml"), toml).unwrap();
     }
 
     /// The digest of the layer with this number, and its size.

@@ -195,3 +195,58 @@ fn privileged_a_manifest_without_end_is_refused_at_once() {
         setup.assert_nothing_named();
     }
 }
+
+#[test]
+fn privileged_a_config_that_is_damaged_once_is_asked_for_again() {
+    let Some(setup) = Setup::new() else { return };
+    let config = setup.image.id();
+    setup.proxy.on(Match::get(&config), Fault::Flip { at: 20 });
+    assert_says(&setup.fails(5), &config);
+    assert!(setup.asked(0).is_empty() && setup.asked(1).is_empty());
+    setup.proxy.heal();
+    setup.proxy.on(Match::get(&config).first(1), Fault::Flip { at: 20 });
+    setup.pull().success();
+    setup.assert_here();
+}
+
+#[test]
+fn privileged_another_digest_than_announced_is_refused() {
+    let Some(setup) = Setup::new() else { return };
+    let digest = |value: Option<&str>| Fault::Header {
+        name: "Docker-Content-Digest".to_owned(),
+        value: value.map(str::to_owned),
+    };
+    setup.proxy.on(Match::new("", "/manifests/"), digest(Some(&setup.image.id())));
+    setup.fails(5);
+    setup.proxy.heal();
+    setup.proxy.on(Match::new("", "/manifests/"), digest(None));
+    setup.pull().success();
+    setup.assert_here();
+}
+
+#[test]
+fn privileged_what_a_server_says_of_the_type_and_the_coding_does_not_matter() {
+    let Some(setup) = Setup::new() else { return };
+    let field =
+        |name: &str, value: &str| Fault::Header { name: name.to_owned(), value: Some(value.to_owned()) };
+    setup.proxy.on(setup.of_layer(0), field("Content-Encoding", "gzip"));
+    setup.proxy.on(setup.of_layer(1), field("Content-Encoding", "br"));
+    setup.proxy.on(Match::get("/manifests/"), field("Content-Type", "text/html"));
+    setup.pull().success();
+    setup.assert_here();
+}
+
+#[test]
+fn privileged_a_registry_that_is_gone_may_be_done_without() {
+    let Some(setup) = Setup::new() else { return };
+    setup.pull().success();
+    setup.proxy.on(Match::any(), Fault::HangUp);
+    let name = setup.name();
+    let pull = |policy| Run::of(&mut setup.command("pull", RETRY, &["--policy", policy, &name]), &[]);
+    assert_says(&pull("always").failure(8), "cannot reach");
+    assert_says(&pull("newer").success().stderr, "the image in the store is used");
+    setup.proxy.traffic().clear();
+    pull("missing").success();
+    assert!(setup.proxy.traffic().requests().is_empty());
+    setup.assert_here();
+}

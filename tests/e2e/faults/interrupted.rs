@@ -113,3 +113,40 @@ fn privileged_a_layer_that_is_finished_stays_when_another_fails() {
         assert_eq!((fetched[failing], fetched[other]), (setup.layer(failing).1, 0));
     }
 }
+
+#[test]
+fn privileged_nothing_is_fetched_twice_wherever_a_pull_was_killed() {
+    let Some(setup) = Setup::new() else { return };
+    let (mut there, size) = (0, setup.layer(0).1);
+    let mut steps = vec![1, 4096, 65_536, 70_000, 0];
+    steps.push(size - 1 - steps.iter().sum::<u64>());
+    for step in steps {
+        setup.proxy.heal();
+        setup.proxy.on(setup.of_layer(0), Fault::Stall { after: step });
+        let mut command = setup.command("pull", PATIENT, &[&setup.name()]);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        there += step;
+        wait_until(|| setup.partial_size(0) == there);
+        kill(child);
+    }
+    assert_eq!((there, setup.served(0)), (size - 1, size - 1));
+    assert_eq!(setup.store.ok(["images", "-a", "-q"]), "");
+    assert_eq!(setup.heals()[0], 1);
+}
+
+#[test]
+fn privileged_who_waits_for_a_pull_that_is_killed_goes_on_in_its_place() {
+    let Some(setup) = Setup::new() else { return };
+    let first = stalled(&setup);
+    let mut command = setup.command("pull", PATIENT, &[&setup.name()]);
+    let mut second = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    setup
+        .proxy
+        .traffic()
+        .wait_until(|all| all.iter().filter(|e| e.target.contains("/manifests/")).count() > 1);
+    kill(first);
+    assert!(second.wait().unwrap().success());
+    assert_eq!([setup.served(0), setup.served(1)], [setup.layer(0).1, setup.layer(1).1]);
+    setup.store.ok(["gc"]);
+    setup.assert_here();
+}

@@ -114,6 +114,19 @@ fn privileged_where_a_redirect_leads_nobody_sees_the_credentials() {
 }
 
 #[test]
+fn privileged_where_a_redirect_leads_nobody_gets_the_credentials_by_asking() {
+    let Some(setup) = Setup::with(RegistryOptions::new().user("anna", "marker")) else { return };
+    let elsewhere = FaultProxy::start(setup.registry.address());
+    elsewhere.on(Match::any(), Fault::status_with(401, "WWW-Authenticate", r#"Basic realm="tests""#));
+    setup.proxy.on(setup.of_layer(0), Fault::Redirect { status: 307, to: elsewhere.url() });
+    let auth = format!(r#"{{"auths": {{"{}": {{"auth": "YW5uYTptYXJrZXI="}}}}}}"#, setup.proxy.host());
+    fs::write(setup.store.dir().join("auth.json"), auth).unwrap();
+    setup.fails(7);
+    let seen = elsewhere.traffic().exchanges();
+    assert!(!seen.is_empty() && seen.iter().all(|exchange| exchange.header("Authorization").is_none()));
+}
+
+#[test]
 fn privileged_redirects_in_a_circle_end() {
     let Some(setup) = Setup::new() else { return };
     setup.proxy.on(setup.of_layer(0), Fault::Redirect { status: 302, to: setup.proxy.url() });

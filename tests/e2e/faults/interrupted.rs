@@ -6,8 +6,9 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use layerstore_testkit::fault_proxy::Fault;
+use layerstore_testkit::sandbox::Run;
 
-use super::{SIZE, Setup, assert_says};
+use super::{HASTY, SIZE, Setup, assert_says};
 
 const HALF: u64 = SIZE as u64 / 2;
 /// The stall does not end by itself.
@@ -105,9 +106,9 @@ fn privileged_what_is_kept_and_complete_is_not_fetched() {
 fn privileged_a_layer_that_is_finished_stays_when_another_fails() {
     for (failing, other) in [(0, 1), (1, 0)] {
         let Some(setup) = Setup::new() else { return };
-        // Not before the other one is whole.
+        // The other one is whole by then.
         setup.proxy.on(setup.of_layer(failing), Fault::Stall { after: 0 });
-        setup.fails(8);
+        setup.fails_with(HASTY, 8);
         assert_eq!(setup.served(other), setup.layer(other).1);
         let fetched = setup.heals();
         assert_eq!((fetched[failing], fetched[other]), (setup.layer(failing).1, 0));
@@ -149,4 +150,21 @@ fn privileged_who_waits_for_a_pull_that_is_killed_goes_on_in_its_place() {
     assert_eq!([setup.served(0), setup.served(1)], [setup.layer(0).1, setup.layer(1).1]);
     setup.store.ok(["gc"]);
     setup.assert_here();
+}
+
+#[test]
+fn privileged_a_layer_that_cannot_be_had_does_not_waste_the_others() {
+    let mut before = 0;
+    for (failing, other) in [(0, 1), (1, 0)] {
+        let Some(setup) = Setup::new() else { return };
+        setup.proxy.on(setup.of_layer(failing), Fault::status(500));
+        let mut command = setup.command("pull", HASTY, &["--parallel", "1", &setup.name()]);
+        Run::of(&mut command, &[]).failure(8);
+        setup.assert_nothing_named();
+        let fetched = setup.served(other);
+        assert_eq!(setup.heals()[other] + fetched, setup.layer(other).1);
+        before += fetched;
+    }
+    // One of them is asked for first.
+    assert!(before > SIZE as u64);
 }

@@ -20,8 +20,10 @@ use layerstore_testkit::rng::Rng;
 use layerstore_testkit::sandbox::{Run, Sandbox};
 use layerstore_testkit::traffic::Exchange;
 
-/// Three attempts with hardly a wait between them. What is slow is so after a quarter of a second.
-const RETRY: &str = "attempts=3,wait=5ms,longest=20ms,stall=250ms,rate=1024";
+/// Three attempts with hardly a wait between them. A machine that is busy is not taken for a stall.
+const RETRY: &str = "attempts=3,wait=5ms,longest=20ms,stall=20s,rate=1024";
+/// Two attempts, and an early end of what is slow.
+const HASTY: &str = "attempts=2,wait=5ms,longest=20ms,stall=700ms,rate=1024";
 
 /// Bytes of a file that no compression makes smaller.
 const SIZE: usize = 200_000;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use layerstore_testkit::fault_proxy::Fault;
 
-use super::{RETRY, SIZE, Setup, assert_says};
+use super::{HASTY, RETRY, SIZE, Setup, assert_says};
 
 const HALF: u64 = SIZE as u64 / 2;
 
@@ -42,8 +42,8 @@ fn privileged_a_reset_is_as_good_as_a_cut() {
 fn privileged_a_transfer_that_stalls_is_tried_again() {
     let Some(setup) = Setup::new() else { return };
     setup.proxy.on(setup.of_layer(0).first(1), Fault::Stall { after: HALF });
-    let run = setup.pull().success();
-    assert!(run.time >= Duration::from_millis(250) && run.time < Duration::from_secs(5), "{run}");
+    let run = setup.pull_with(HASTY).success();
+    assert!(run.time >= Duration::from_millis(700) && run.time < Duration::from_secs(15), "{run}");
     assert_eq!((setup.asked(0).len(), setup.served(0)), (2, setup.layer(0).1));
     setup.assert_here();
 }
@@ -52,9 +52,9 @@ fn privileged_a_transfer_that_stalls_is_tried_again() {
 fn privileged_a_transfer_that_stalls_each_time_fails() {
     let Some(setup) = Setup::new() else { return };
     setup.proxy.on(setup.of_layer(0), Fault::Stall { after: 1000 });
-    assert_says(&setup.fails(8), "sent less than 1024 bytes a second");
-    assert_eq!(setup.asked(0).len(), 3);
-    assert_eq!(setup.heals()[0], setup.layer(0).1 - 3000);
+    assert_says(&setup.fails_with(HASTY, 8), "sent less than 1024 bytes a second");
+    assert_eq!(setup.asked(0).len(), 2);
+    assert_eq!(setup.heals()[0], setup.layer(0).1 - 2000);
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn privileged_a_drip_below_the_least_rate_fails() {
     let Some(setup) = Setup::new() else { return };
     let every = Duration::from_millis(20);
     setup.proxy.on(setup.of_layer(0), Fault::Drip { bytes: 2, every });
-    assert_says(&setup.fails(8), "sent less than 1024 bytes a second");
+    assert_says(&setup.fails_with(HASTY, 8), "sent less than 1024 bytes a second");
 }
 
 #[test]

@@ -34,6 +34,9 @@ pub struct PushOptions {
     pub chunk: Option<u64>,
     /// Layers that are uploaded at the same time; none is the default.
     pub uploads: Option<usize>,
+    /// Push also the layers that their manifest says are to be had elsewhere, if they are here. Their licences may not
+    /// allow it, so Docker does not do it either.
+    pub foreign: bool,
 }
 
 /// What was pushed.
@@ -107,7 +110,7 @@ impl Layerstore {
         let wanted: Vec<_> = all.map(|digest| (digest.clone(), None)).collect();
         for (presence, (digest, _)) in self.store.lease_layers(&session, &wanted)?.iter().zip(&wanted) {
             if presence.blob.is_none() {
-                return Err(Error::MissingBlob { what: "layer", digest: digest.clone() });
+                return Err(layerstore_store::Error::NoBlob { digest: digest.clone() }.into());
             }
         }
         let watcher = Watcher::new(listener);
@@ -134,7 +137,7 @@ impl Layerstore {
         notes: &mut Vec<String>,
     ) -> Result<Parts> {
         let mut parts = Parts::default();
-        self.gather(target, None, 0, &mut parts)?;
+        self.gather(target, None, options, 0, &mut parts)?;
         let is_index = parts.documents.last().is_some_and(|top| media_type::is_index(&top.media_type));
         let platforms = || parts.images.iter().map(|(_, platform)| platform.as_ref());
         let chosen = match &options.platform {
@@ -162,7 +165,7 @@ impl Layerstore {
         }
         let manifest = manifest.clone();
         let mut alone = Parts::default();
-        self.gather(&manifest, None, 0, &mut alone)?;
+        self.gather(&manifest, None, options, 0, &mut alone)?;
         Ok(alone)
     }
 
@@ -171,6 +174,7 @@ impl Layerstore {
         &self,
         digest: &Digest,
         platform: Option<&Platform>,
+        options: &PushOptions,
         depth: usize,
         parts: &mut Parts,
     ) -> Result<()> {
@@ -191,7 +195,7 @@ impl Layerstore {
             Document::Index(index) => {
                 for child in &index.manifests {
                     if self.store.blob(&child.digest)?.is_some() {
-                        self.gather(&child.digest, child.platform.as_ref(), depth + 1, parts)?;
+                        self.gather(&child.digest, child.platform.as_ref(), options, depth + 1, parts)?;
                     } else {
                         let known = child.platform.as_ref().filter(|platform| platform.os != "unknown");
                         parts
@@ -204,12 +208,15 @@ impl Layerstore {
                 if media_type::is_config(&manifest.config.media_type)
                     && platform.is_none_or(|platform| platform.os != "unknown")
                 {
-                    parts.images.push((digest.clone(), platform.cloned()));
+                    // A manifest that no index names says it in its config only.
+                    let config = || self.config(&manifest.config.digest).ok()?.platform;
+                    parts.images.push((digest.clone(), platform.cloned().or_else(config)));
                 }
                 for blob in [manifest.config].into_iter().chain(manifest.layers) {
                     let foreign =
                         matches!(LayerKind::of(&blob.media_type), LayerKind::Layer { foreign: true, .. });
-                    if foreign && self.store.blob(&blob.digest)?.is_none() {
+                    let elsewhere = foreign && !blob.urls.is_empty();
+                    if elsewhere && !(options.foreign && self.store.blob(&blob.digest)?.is_some()) {
                         parts.foreign += 1;
                     } else if parts.seen.insert(blob.digest.clone()) {
                         parts.blobs.push(blob);

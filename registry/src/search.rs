@@ -69,10 +69,20 @@ impl Client {
             })
         };
         let base = self.shared.base(&host);
-        let bytes = match (ask(&base), self.shared.other_base(&host)) {
-            // The address is a whole one, so nothing else turns to the other scheme.
-            (Err(Error::Unreachable { other_scheme: true, .. }), Some(other)) if !is_hub => ask(other)?,
-            (done, _) => done?,
+        // The address is a whole one, so nothing else turns it to the other scheme.
+        let bytes = match ask(&base) {
+            Err(Error::Unreachable { other_scheme: true, .. } | Error::Status { .. })
+                if !is_hub && self.shared.base(&host) != base =>
+            {
+                ask(&self.shared.base(&host))?
+            }
+            Err(error @ Error::Unreachable { other_scheme: true, .. }) if !is_hub => {
+                match self.shared.other_base(&host) {
+                    Some(other) => ask(other)?,
+                    None => return Err(error),
+                }
+            }
+            done => done?,
         };
         let page: Page = serde_json::from_slice(&bytes).map_err(|error| protocol(error.to_string()))?;
         let mut found = page.results.unwrap_or_default();

@@ -17,7 +17,8 @@ pub(super) fn run(context: &Context, args: &Push) -> Result<(), Failures> {
         Some(text) => Some(text.parse().map_err(Error::from)?),
         None => None,
     };
-    let options = PushOptions { platform, chunk: args.chunk_size, uploads: Some(args.parallel.into()) };
+    let uploads = Some(args.parallel.into());
+    let options = PushOptions { platform, chunk: args.chunk_size, uploads, ..PushOptions::default() };
     if args.all_tags {
         return all_tags(context, &store, args, &options);
     }

@@ -145,13 +145,6 @@ impl From<layerstore::Error> for Failure {
                 failure.hint("name the destination: `layerstore push IMAGE HOST/NAME:TAG`")
             }
             Error::NoRoom { .. } => failure.hint("it is an estimate: --force tries it all the same"),
-            Error::Incomplete { present, .. } if !present.is_empty() => failure.hint(format!(
-                "push one of those that are with --platform {}, or pull the image with --all-platforms",
-                present.join(" or ")
-            )),
-            Error::NoDestination { .. } => {
-                failure.hint("say where to: `layerstore push IMAGE HOST/NAME:TAG`")
-            }
             Error::Registry(error) => {
                 failure.hints.extend(registry_hints(error));
                 failure

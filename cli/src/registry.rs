@@ -3,6 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use layerstore::oci::Reference;
 use layerstore::registry::{
@@ -26,7 +27,8 @@ pub(crate) fn client<'a>(
         hosts.insecure.extend(references.into_iter().map(|reference| reference.domain().to_owned()));
     }
     let credentials = Some(Arc::new(auth_files(args.authfile.as_deref())) as _);
-    let options = Options { hosts, credentials, proxies: proxies(), ..Options::default() };
+    let retry = retry(&args.registry_retry, Retry::default())?;
+    let options = Options { hosts, credentials, proxies: proxies(), retry };
     Ok(Client::new(options).map_err(layerstore::Error::from)?)
 }
 
@@ -43,9 +45,35 @@ pub(crate) fn login_client(
     let fixed =
         FixedCredential::new(name, credential).map_err(Error::from).map_err(layerstore::Error::from)?;
     // Somebody is waiting, and can try again.
-    let retry = Retry { attempts: 2, ..Retry::default() };
+    let retry = retry(&args.registry_retry, Retry { attempts: 2, ..Retry::default() })?;
     let options = Options { hosts, credentials: Some(Arc::new(fixed)), proxies: proxies(), retry };
     Ok(Client::new(options).map_err(layerstore::Error::from)?)
+}
+
+/// What `--registry-retry` says, and `retry` where it says nothing.
+fn retry(given: &[(String, String)], mut retry: Retry) -> Result<Retry, Failure> {
+    for (key, value) in given {
+        let known = match key.as_str() {
+            "attempts" => value.parse().ok().filter(|number| *number > 0).map(|n| retry.attempts = n),
+            "wait" => duration(value).map(|time| retry.first_wait = time),
+            "longest" => duration(value).map(|time| retry.longest_wait = time),
+            "stall" => duration(value).map(|time| retry.stall = time),
+            "rate" => value.parse().ok().map(|rate| retry.least_rate = rate),
+            _ => None,
+        };
+        if known.is_none() {
+            return Err(Failure::usage(format!("`{key}={value}` is not a setting of --registry-retry")));
+        }
+    }
+    Ok(retry)
+}
+
+/// `10ms` or `2s`.
+fn duration(text: &str) -> Option<Duration> {
+    match text.strip_suffix("ms") {
+        Some(number) => Some(Duration::from_millis(number.parse().ok()?)),
+        None => Some(Duration::from_secs(text.strip_suffix('s')?.parse().ok()?)),
+    }
 }
 
 fn hosts(args: &RegistryArgs) -> HostOptions {
@@ -108,6 +136,23 @@ fn proxies() -> Proxies {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn retries_are_set_one_by_one() {
+        let set = |given: &[(&str, &str)]| {
+            let given: Vec<_> =
+                given.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            retry(&given, Retry::default()).ok()
+        };
+        let first_wait = Duration::from_millis(10);
+        let wanted =
+            Retry { attempts: 3, first_wait, longest_wait: Duration::from_secs(2), ..Retry::default() };
+        assert_eq!(set(&[("attempts", "3"), ("wait", "10ms"), ("longest", "2s")]), Some(wanted));
+        assert_eq!(set(&[("stall", "30s"), ("rate", "1024")]), Some(Retry::default()));
+        for wrong in [("attempts", "0"), ("wait", "10"), ("rate", "-1"), ("other", "1")] {
+            assert_eq!(set(&[wrong]), None, "{wrong:?}");
+        }
+    }
 
     #[test]
     fn credentials_are_where_docker_and_podman_have_them() {

@@ -12,7 +12,7 @@ use reqwest::header::{CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
 use crate::client::{Need, Repository};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::pace::{Pace, without_url};
+use crate::pace::{Pace, broken};
 use crate::request::Call;
 
 /// Bytes after which earlier failures are forgotten: a long download may be cut many times, as long as it gets on.
@@ -177,7 +177,7 @@ impl Download<'_> {
             }
             Ok(count) => Ok(count),
             Err(source) if source.kind() == io::ErrorKind::Interrupted => Ok(0),
-            Err(source) => Err(Error::Read { host: host.authority(), what, source: without_url(source) }),
+            Err(error) => Err(broken(host.authority(), what, error, &retry)),
         }
     }
 

@@ -63,7 +63,7 @@ impl Paced<'_> {
             Some(Ended::Stalled) => {
                 Error::Stalled { host, what, rate: self.retry.least_rate, time: self.retry.stall }
             }
-            None => Error::Read { host, what, source: without_url(error) },
+            None => broken(host, what, error, &self.retry),
         }
     }
 }
@@ -84,8 +84,17 @@ impl Read for Paced<'_> {
     }
 }
 
+/// What an `error` of reading an answer means. The client has a timeout of its own, for servers that send nothing.
+pub(crate) fn broken(host: String, what: String, error: io::Error, retry: &Retry) -> Error {
+    let of_client = error.get_ref().and_then(|inner| inner.downcast_ref::<reqwest::Error>());
+    if of_client.is_some_and(reqwest::Error::is_timeout) {
+        return Error::Stalled { host, what, rate: retry.least_rate, time: retry.stall };
+    }
+    Error::Read { host, what, source: without_url(error) }
+}
+
 /// A failure to read comes with the error of the client, which may have the URL: its query can hold a signature.
-pub(crate) fn without_url(error: io::Error) -> io::Error {
+fn without_url(error: io::Error) -> io::Error {
     let kind = error.kind();
     match error.into_inner().map(<dyn std::error::Error + Send + Sync>::downcast::<reqwest::Error>) {
         Some(Ok(inner)) => io::Error::new(kind, inner.without_url()),

@@ -25,6 +25,10 @@ pub(crate) struct RegistryArgs {
     /// Use plain HTTP
     #[arg(long)]
     pub(crate) plain_http: bool,
+
+    // For tests, which have no time for the waits that a registry in trouble deserves.
+    #[arg(long, hide = true, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = assignment)]
+    pub(crate) registry_retry: Vec<(String, String)>,
 }
 
 /// When a pull asks the registry.

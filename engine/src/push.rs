@@ -110,7 +110,9 @@ impl Layerstore {
         let wanted: Vec<_> = all.map(|digest| (digest.clone(), None)).collect();
         for (presence, (digest, _)) in self.store.lease_layers(&session, &wanted)?.iter().zip(&wanted) {
             if presence.blob.is_none() {
-                return Err(layerstore_store::Error::NoBlob { digest: digest.clone() }.into());
+                let reason = "its file is gone or too short, pull or load the image again".to_owned();
+                let digest = digest.clone();
+                return Err(layerstore_store::Error::DamagedBlob { digest, reason }.into());
             }
         }
         let watcher = Watcher::new(listener);

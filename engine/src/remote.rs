@@ -123,8 +123,16 @@ fn verbose_manifest(
 
 fn platform_json(platform: &Platform) -> Value {
     let mut object = json!({ "architecture": platform.architecture, "os": platform.os });
-    if let (Some(object), Some(variant)) = (object.as_object_mut(), &platform.variant) {
-        object.insert("variant".to_owned(), json!(variant));
+    if let Some(object) = object.as_object_mut() {
+        if let Some(version) = &platform.os_version {
+            object.insert("os.version".to_owned(), json!(version));
+        }
+        if !platform.os_features.is_empty() {
+            object.insert("os.features".to_owned(), json!(platform.os_features));
+        }
+        if let Some(variant) = &platform.variant {
+            object.insert("variant".to_owned(), json!(variant));
+        }
     }
     object
 }

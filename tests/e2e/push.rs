@@ -2,6 +2,7 @@
 
 mod access;
 mod indexes;
+mod uploads;
 
 use std::fs;
 use std::path::PathBuf;

@@ -2,13 +2,15 @@
 
 use std::fs;
 
+use layerstore_testkit::authority::Authority;
 use layerstore_testkit::registry::{Registry, RegistryOptions};
 use layerstore_testkit::require;
 use layerstore_testkit::sandbox::Sandbox;
+use layerstore_testkit::tls_front::TlsFront;
 use layerstore_testkit::token_server::{TokenOptions, TokenServer};
 
 use super::{load, two_layers};
-use crate::remote::push;
+use crate::remote::{push, write_hosts};
 
 /// `anna:pass` and `ben:pass`.
 const ANNA: &str = "YW5uYTpwYXNz";
@@ -69,4 +71,24 @@ fn privileged_a_mount_asks_for_both_repositories() {
     push(&store, &[&other]).success();
     registry.wait_for_log(|log| log.contains("\"PUT /v2/b/manifests/1"));
     assert_eq!(registry.mounts(), 1, "{:?}", tokens.requests());
+}
+
+/// Such a registry gives addresses of itself that begin with `http`.
+#[test]
+fn privileged_a_registry_that_does_not_know_of_its_tls_gets_its_uploads() {
+    let options = RegistryOptions::new().user("anna", "pass");
+    let Some((store, registry, _)) = setting(options) else { return };
+    let front = TlsFront::start(registry.address(), &Authority::new());
+    let name = format!("{}/a:1", front.host());
+    load(&store, &name, &two_layers("top"));
+    let dir = store.dir().join(".docker");
+    fs::create_dir_all(&dir).unwrap();
+    let login = format!(r#"{{"auths": {{"{}": {{"auth": "{ANNA}"}}}}}}"#, front.host());
+    fs::write(dir.join("config.json"), login).unwrap();
+    write_hosts(&store, &front.host(), &format!("server = \"{}\"\nskip_verify = true\n", front.url()));
+    for (tag, arguments) in [("1", &[][..]), ("2", &["--chunk-size", "1K"])] {
+        let to = format!("{}/a:{tag}", front.host());
+        push(&store, &[arguments, &[&name, &to]].concat()).success();
+        assert!(registry.tags("a").iter().any(|stored| stored == tag));
+    }
 }

@@ -110,9 +110,16 @@ impl Layerstore {
         let wanted: Vec<_> = all.map(|digest| (digest.clone(), None)).collect();
         for (presence, (digest, _)) in self.store.lease_layers(&session, &wanted)?.iter().zip(&wanted) {
             if presence.blob.is_none() {
-                let reason = "its file is gone or too short, pull or load the image again".to_owned();
                 let digest = digest.clone();
-                return Err(layerstore_store::Error::DamagedBlob { digest, reason }.into());
+                // Known, but gone from the disk or of another length.
+                return Err(match self.store.blob(&digest)? {
+                    Some(_) => {
+                        let reason = "its file is not whole, pull or load the image again".to_owned();
+                        layerstore_store::Error::DamagedBlob { digest, reason }
+                    }
+                    None => layerstore_store::Error::NoBlob { digest },
+                }
+                .into());
             }
         }
         let watcher = Watcher::new(listener);

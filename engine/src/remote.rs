@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::Layerstore;
 use crate::error::{Error, Result};
 use crate::event::Listener;
+use crate::load::plan::MAX_DOCUMENTS_BYTES;
 use crate::pull::remote::Watcher;
 
 impl Layerstore {
@@ -138,9 +139,13 @@ fn platform_json(platform: &Platform) -> Value {
 }
 
 fn verbose_index(repository: &Repository<'_>, reference: &Reference, index: &Index) -> Result<Value> {
-    let mut all = Vec::with_capacity(index.manifests.len());
+    let (mut all, mut bytes) = (Vec::new(), 0);
     for child in &index.manifests {
         let fetched = repository.manifest(Selector::Digest(&child.digest))?;
+        bytes += fetched.bytes.len() as u64;
+        if bytes > MAX_DOCUMENTS_BYTES {
+            return Err(Error::TooManyDocuments { limit: MAX_DOCUMENTS_BYTES });
+        }
         // Indexes within indexes are rare, and Docker's form has no place for them.
         if let Document::Manifest(manifest) = parse(&fetched)? {
             let name = by_digest(reference, &child.digest);

@@ -131,7 +131,7 @@ struct Leaf {
 /// How deep indexes may be nested. Tools make two levels at most.
 const MAX_DEPTH: usize = 8;
 /// Bytes of all manifests, indexes and configs of an archive. A thousand images have ten million.
-const MAX_DOCUMENTS_BYTES: u64 = 64 << 20;
+pub(crate) const MAX_DOCUMENTS_BYTES: u64 = 64 << 20;
 
 impl Planner<'_> {
     pub(crate) fn add(&mut self, image: &ArchivedImage) -> Result<()> {

@@ -95,7 +95,8 @@ impl Layerstore {
                 .and_then(named)
                 .ok_or_else(|| Error::NoDestination { name: name.to_owned() })?,
         };
-        let Some(tag) = reference.tag() else {
+        // With a digest, a tag says only what it stood for once.
+        let Some(tag) = reference.tag().filter(|_| reference.digest().is_none()) else {
             return Err(Error::DigestAsTag { name: reference.familiar() });
         };
         let mut notes = Vec::new();

@@ -141,7 +141,9 @@ impl Layerstore {
     fn old_partials(&self, all: bool) -> Result<Vec<Partial>> {
         let mut partials = self.store.partials()?;
         let old = self.store.clock().now() - KEEP_SECONDS;
-        partials.retain(|partial| all || partial.modified <= old);
+        // One whose blob has come another way is of no use.
+        let here = |partial: &Partial| self.store.blob(&partial.digest).is_ok_and(|blob| blob.is_some());
+        partials.retain(|partial| all || partial.modified <= old || here(partial));
         Ok(partials)
     }
 }

@@ -195,6 +195,10 @@ impl Ingest {
 impl Drop for Ingest {
     fn drop(&mut self) {
         if !self.finished {
+            if self.lasting && self.written == 0 {
+                // Nothing that would be worth keeping.
+                drop(std::fs::remove_file(&self.path));
+            }
             self.shared.set(State { written: self.written, end: End::Abandoned });
         }
     }

@@ -1,6 +1,7 @@
 //! `pull` from real registries.
 
 mod access;
+mod again;
 pub(crate) mod contents;
 mod mirrors;
 mod platforms;

@@ -31,7 +31,17 @@ fn inspect(context: &Context, args: &ManifestInspect) -> Result<(), Failure> {
     let manifest =
         Layerstore::remote_manifest(&client, &reference, context.verbose, &|event| progress.tell(&event))?;
     drop(progress);
-    print(format!("{manifest:#}\n"))
+    print(escaped(&format!("{manifest:#}\n")))
+}
+
+/// JSON in which nothing steers a terminal: what it leaves as it is of controls and of marks that turn the direction of
+/// writing around, and that only strings can hold.
+fn escaped(json: &str) -> String {
+    let steers = |c: char| {
+        c.is_control() && c != '\n'
+            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    json.chars().map(|c| if steers(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() }).collect()
 }
 
 fn referrers(context: &Context, args: &ManifestReferrers) -> Result<(), Failure> {
@@ -55,4 +65,14 @@ fn referrers(context: &Context, args: &ManifestReferrers) -> Result<(), Failure>
         })
         .collect();
     print(listing.render(TITLES, &rows)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_manifest_steers_the_terminal() {
+        assert_eq!(escaped("{\n \"a\": \"\u{9b}2J\u{202e}é\"}"), "{\n \"a\": \"\\u009b2J\\u202eé\"}");
+    }
 }

@@ -6,7 +6,7 @@ use layerstore::{Error, Layerstore, PullOptions, PullReport, When};
 
 use crate::args::{Pull, PullPolicy};
 use crate::context::Context;
-use crate::errors::{Failure, Failures, for_each};
+use crate::errors::{Exit, Failure, Failures, for_each};
 use crate::format::printable;
 use crate::output::print;
 use crate::registry;
@@ -15,8 +15,8 @@ pub(super) fn run(context: &Context, args: &Pull) -> Result<(), Failures> {
     let mut references = Vec::with_capacity(args.images.len());
     for name in &args.images {
         let reference: Reference = name.parse().map_err(Error::from)?;
-        if args.all_tags && has_tag(name) {
-            return Err(Failure::usage("a tag cannot be given together with --all-tags").into());
+        if args.all_tags && (has_tag(name) || reference.digest().is_some()) {
+            return Err(Failure::usage("a tag or digest cannot be given together with --all-tags").into());
         }
         references.push((name, reference));
     }
@@ -43,25 +43,42 @@ pub(super) fn run(context: &Context, args: &Pull) -> Result<(), Failures> {
         policy: Some(policy),
     };
     let client = registry::client(&args.registry, references.iter().map(|(_, reference)| reference))?;
-    for_each(references, |(name, reference)| {
-        if !args.all_tags {
+    let mut failures = Vec::new();
+    for (name, reference) in references {
+        let wanted = if args.all_tags {
+            all_tags(context, &client, &reference)
+        } else {
             if !has_tag(name) && reference.digest().is_none() {
                 context.talk("Using default tag: latest");
             }
-            return one(context, &store, &client, &reference, &options);
+            Ok(vec![reference])
+        };
+        match wanted.map(|wanted| for_each(wanted, |name| one(context, &store, &client, &name, &options))) {
+            Ok(Ok(())) => {}
+            // One tag need not be what the others are.
+            Ok(Err(failed)) => failures.extend(failed.0),
+            Err(failure) => failures.push(failure),
         }
-        let progress = context.progress();
-        let tags = Layerstore::remote_tags(&client, &reference, &|event| progress.tell(&event))?;
-        drop(progress);
-        if tags.is_empty() {
-            let sentence = format!("`{}` has no tags", printable(reference.familiar_repository()));
-            return Err(Failure { exit: crate::errors::Exit::NotFound, sentence, hints: Vec::new() });
+    }
+    if failures.is_empty() { Ok(()) } else { Err(Failures(failures)) }
+}
+
+/// Every tag of a repository; those that are no tags are told and left out.
+fn all_tags(context: &Context, client: &Client, repository: &Reference) -> Result<Vec<Reference>, Failure> {
+    let progress = context.progress();
+    let tags = Layerstore::remote_tags(client, repository, &|event| progress.tell(&event))?;
+    let mut names = Vec::with_capacity(tags.len());
+    for tag in tags {
+        match repository.with_tag(&tag) {
+            Ok(name) => names.push(name),
+            Err(error) => progress.note(&error.to_string()),
         }
-        for tag in tags {
-            one(context, &store, &client, &reference.with_tag(&tag).map_err(Error::from)?, &options)?;
-        }
-        Ok(())
-    })
+    }
+    if names.is_empty() {
+        let sentence = format!("`{}` has no tags", printable(repository.familiar_repository()));
+        return Err(Failure { exit: Exit::NotFound, sentence, hints: Vec::new() });
+    }
+    Ok(names)
 }
 
 /// Whether a tag is given in so many words.

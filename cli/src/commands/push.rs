@@ -45,7 +45,9 @@ fn all_tags(
         .map_err(Failure::from)?
         .into_iter()
         .filter_map(|image| image.reference)
-        .filter(|name| name.repository() == repository.repository() && name.tag().is_some())
+        .filter(|name| name.repository() == repository.repository())
+        // What was pulled by its digest may be what the tag stood for once.
+        .filter(|name| name.tag().is_some() && name.digest().is_none())
         .collect();
     tags.dedup();
     if tags.is_empty() {

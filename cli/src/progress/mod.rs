@@ -163,13 +163,13 @@ impl Progress {
                 })
                 .to_string(),
             ),
-            Sink::Bars(bars) if plan.fetch + plan.unpack > 0 => {
-                let bar = bars.add(total_bar(plan.fetch + plan.unpack));
+            Sink::Bars(bars) if plan.fetch.saturating_add(plan.unpack) > 0 => {
+                let bar = bars.add(total_bar(plan.fetch.saturating_add(plan.unpack)));
                 *self.total.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar);
             }
             _ => {}
         }
-        if !matches!(self.sink, Sink::Json) && plan.fetch + plan.unpack > 0 {
+        if !matches!(self.sink, Sink::Json) && plan.fetch.saturating_add(plan.unpack) > 0 {
             self.line(&plan_text(plan));
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use layerstore_oci::{DiffId, Digest};
 use layerstore_store::{Claim, Key, Presence};
@@ -24,6 +25,9 @@ pub(super) struct Feed<'a, 'f> {
     pub(super) first: usize,
     pub(super) feeder: &'a Feeder<'f>,
 }
+
+/// How often it is asked whether another process is done with a layer.
+const ASK_EVERY: Duration = Duration::from_millis(20);
 
 /// Layers that are left to do.
 type Open<'a> = Vec<(&'a Layer, &'a Task)>;
@@ -73,11 +77,16 @@ impl Feed<'_, '_> {
             }
         }
         for (layer, task) in busy {
-            if self.feeder.stopped() {
-                return Err(Error::Cancelled);
-            }
-            let store = &self.loader.engine.store;
-            let claims = keys(layer, task).iter().map(|key| store.claim(key)).collect::<Result<_, _>>()?;
+            // Asked for again and again, since whoever has it may take hours, and another layer may fail before.
+            let claims = loop {
+                if self.feeder.stopped() {
+                    return Err(Error::Cancelled);
+                }
+                match self.try_claims(layer, task)? {
+                    Some(claims) => break claims,
+                    None => thread::sleep(ASK_EVERY),
+                }
+            };
             self.claimed(layer, task, claims)?;
         }
         Ok(())

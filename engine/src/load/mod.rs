@@ -129,7 +129,7 @@ impl Layerstore {
         }
         let session = self.store.session(LOCAL)?;
         let policy = options.policy.map_or_else(|| self.unpack_policy(), Ok)?;
-        let loader = Loader { engine: self, session, options, policy, listener };
+        let loader = Loader { engine: self, session, options, policy, listener, prefer: None };
         match ArchiveSource::open(file)? {
             ArchiveSource::Tar(tar) => loader.load_known(&tar, new),
             ArchiveSource::Directory(directory) => loader.load_known(&directory, new),
@@ -154,6 +154,8 @@ pub(crate) struct Loader<'a> {
     pub(crate) options: &'a LoadOptions,
     pub(crate) policy: UnpackPolicy,
     pub(crate) listener: &'a Listener<'a>,
+    /// Of an image all of whose platforms are taken: the one that is unpacked, if it has it.
+    pub(crate) prefer: Option<Platform>,
 }
 
 impl Loader<'_> {
@@ -185,6 +187,7 @@ impl Loader<'_> {
             store: &self.engine.store,
             contents,
             platform: self.options.platform.as_ref(),
+            prefer: self.prefer.as_ref(),
             unpack: self.options.unpack,
             plan: Plan::default(),
             read: 0,
@@ -362,7 +365,8 @@ impl Loader<'_> {
         let present = store.lease_layers(&self.session, &wanted)?;
         let mut publication = Publication::default();
         for (document, presence) in plan.documents.iter().zip(present) {
-            if presence.blob.is_some() {
+            // Its length is right; it is small enough to look at the rest as well.
+            if presence.blob.is_some() && !store.discard_if_damaged(&document.digest)? {
                 continue;
             }
             // Each is an open file until it is published.

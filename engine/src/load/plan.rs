@@ -110,6 +110,8 @@ pub(crate) struct Planner<'a> {
     pub(crate) store: &'a Store,
     pub(crate) contents: &'a dyn Contents,
     pub(crate) platform: Option<&'a Platform>,
+    /// Of all platforms, the one to unpack, or another where there is none such; none is this machine's.
+    pub(crate) prefer: Option<&'a Platform>,
     pub(crate) unpack: bool,
     pub(crate) plan: Plan,
     /// Bytes of all documents read.
@@ -343,10 +345,11 @@ impl Planner<'_> {
             Some(wanted) => wanted.clone(),
             // A single image is taken as it is, as Docker does.
             None if !is_index => return Ok(images.first().copied()),
-            None => Platform::host(),
+            None => self.prefer.cloned().unwrap_or_else(Platform::host),
         };
         match wanted.select(platforms()) {
             Some(number) => Ok(images.get(number).copied()),
+            None if self.prefer.is_some() => Ok(images.first().copied()),
             None => Err(Error::NoPlatform {
                 wanted: wanted.into(),
                 present: platforms().flatten().cloned().collect(),

@@ -171,7 +171,8 @@ impl Pull<'_> {
         let policy = self.options.policy.map_or_else(|| engine.unpack_policy(), Ok)?;
         let mut session = engine.store.session(LOCAL)?;
         session.outlast(&format!("pull {}", self.reference), KEEP_SECONDS)?;
-        let loader = Loader { engine, session, options: &load, policy, listener: self.listener };
+        let prefer = self.options.all_platforms.then(|| self.platform());
+        let loader = Loader { engine, session, options: &load, policy, listener: self.listener, prefer };
         let remote = Remote { pull: self, store: &engine.store, repository, top: fetched };
         // Registries say many things; what a document is shows in it.
         let known = media_type::is_manifest(&fetched.media_type) || media_type::is_index(&fetched.media_type);
@@ -223,15 +224,15 @@ impl Pull<'_> {
             let Some(descriptor) = &task.descriptor else { continue };
             pull.blobs += 1;
             if presence.blob.is_some() {
-                pull.reuse += descriptor.size;
+                pull.reuse = pull.reuse.saturating_add(descriptor.size);
             } else {
                 let there = store.partial_size(&descriptor.digest).min(descriptor.size);
                 pull.missing += usize::from(there < descriptor.size);
-                pull.fetch += descriptor.size - there;
-                pull.resume += there;
+                pull.fetch = pull.fetch.saturating_add(descriptor.size - there);
+                pull.resume = pull.resume.saturating_add(there);
             }
             if task.unpack && presence.tree.is_none() {
-                pull.unpack += descriptor.size;
+                pull.unpack = pull.unpack.saturating_add(descriptor.size);
             }
         }
         (self.listener)(Event::Plan(pull));
@@ -246,7 +247,9 @@ impl Pull<'_> {
     fn present(&self, target: Option<&Digest>) -> Result<Option<PullReport>> {
         let Some(target) = target else { return Ok(None) };
         let session = self.engine.store.session(LOCAL)?;
-        let Some(id) = self.complete(&session, target, 0)? else { return Ok(None) };
+        let Some(id) = self.complete(&session, target, !self.options.keep_packed, 0)? else {
+            return Ok(None);
+        };
         Ok(Some(PullReport {
             reference: self.reference.clone(),
             target: target.clone(),
@@ -257,41 +260,58 @@ impl Pull<'_> {
     }
 
     /// The image ID of a manifest or index of which the store has everything that is wanted.
-    fn complete(&self, session: &Session, digest: &Digest, depth: usize) -> Result<Option<Digest>> {
+    fn complete(
+        &self,
+        session: &Session,
+        digest: &Digest,
+        unpack: bool,
+        depth: usize,
+    ) -> Result<Option<Digest>> {
         const MAX_DEPTH: usize = 8;
         let store = &self.engine.store;
         let Ok(bytes) = store.read_blob(digest, MAX_DOCUMENT_BYTES) else { return Ok(None) };
         let Ok(document) = Document::parse(&bytes, None) else { return Ok(None) };
         let manifest = match document {
-            Document::Index(index) if depth < MAX_DEPTH => {
-                let mut ids = Vec::new();
-                for child in self.wanted(&index)? {
-                    match self.complete(session, &child.digest, depth + 1)? {
-                        Some(id) => ids.push((child.platform, id)),
-                        None => return Ok(None),
+            Document::Manifest(manifest) => manifest,
+            Document::Index(_) if depth >= MAX_DEPTH => return Ok(None),
+            Document::Index(index) => {
+                let children = self.wanted(&index)?;
+                let platforms = children.iter().map(|child| child.platform.as_ref());
+                let shown = self.platform().select(platforms).unwrap_or(0);
+                let mut shown_id = None;
+                for (number, child) in children.iter().enumerate() {
+                    // Of several platforms only one is unpacked.
+                    let unpack = unpack && (!self.options.all_platforms || number == shown);
+                    let Some(id) = self.complete(session, &child.digest, unpack, depth + 1)? else {
+                        return Ok(None);
+                    };
+                    if number == shown {
+                        shown_id = Some(id);
                     }
                 }
-                let shown = self.platform().select(ids.iter().map(|(platform, _)| platform.as_ref()));
-                let id = ids.get(shown.unwrap_or(0)).map(|(_, id)| id.clone());
-                return Ok(id);
+                return Ok(shown_id);
             }
-            Document::Index(_) => return Ok(None),
-            Document::Manifest(manifest) => manifest,
         };
         let layers = store.layers(digest)?;
         let is_image =
             layers.len() == manifest.layers.len() && media_type::is_config(&manifest.config.media_type);
         let mut wanted = vec![(manifest.config.digest.clone(), None)];
         if is_image {
+            // A config is small enough to look at all of it.
+            let Ok(config) = self.engine.config(&manifest.config.digest) else { return Ok(None) };
+            if let Some(platform) =
+                self.options.platform.as_ref().filter(|_| depth == 0 && !self.options.all_platforms)
+                && platform.select([config.platform.as_ref()]).is_none()
+            {
+                return Ok(None);
+            }
             wanted.extend(layers.iter().map(|layer| (layer.blob.clone(), Some(layer.diff_id.clone()))));
         } else {
             wanted.extend(manifest.layers.iter().map(|layer| (layer.digest.clone(), None)));
         }
-        // Of several platforms only one is unpacked.
-        let unpack = is_image && !self.options.keep_packed && (depth == 0 || !self.options.all_platforms);
         let present = store.lease_layers(session, &wanted)?;
         let complete = present.iter().enumerate().all(|(number, presence)| {
-            presence.blob.is_some() && (number == 0 || !unpack || presence.tree.is_some())
+            presence.blob.is_some() && (number == 0 || !(unpack && is_image) || presence.tree.is_some())
         });
         Ok(complete.then(|| if is_image { manifest.config.digest } else { digest.clone() }))
     }

@@ -22,7 +22,7 @@ pub(crate) enum Exit {
     Failed = 1,
     WrongUsage = 2,
     NotFound = 3,
-    /// In use, or exists already.
+    /// In use, exists already, or not in a state for it.
     Conflict = 4,
     /// Damaged, or failed verification.
     Corrupt = 5,
@@ -35,7 +35,7 @@ impl From<ErrorKind> for Exit {
     fn from(kind: ErrorKind) -> Self {
         match kind {
             ErrorKind::NotFound => Self::NotFound,
-            ErrorKind::AlreadyExists | ErrorKind::InUse => Self::Conflict,
+            ErrorKind::AlreadyExists | ErrorKind::InUse | ErrorKind::WrongState => Self::Conflict,
             ErrorKind::Corrupt => Self::Corrupt,
             ErrorKind::NoSpace => Self::NoSpace,
             ErrorKind::Unauthorized => Self::Unauthorized,
@@ -326,6 +326,7 @@ mod tests {
             (ErrorKind::NotFound, 3),
             (ErrorKind::AlreadyExists, 4),
             (ErrorKind::InUse, 4),
+            (ErrorKind::WrongState, 4),
             (ErrorKind::Corrupt, 5),
             (ErrorKind::NoSpace, 6),
             (ErrorKind::Unauthorized, 7),

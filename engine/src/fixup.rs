@@ -1,7 +1,7 @@
 //! Fix-ups of images: made when a stack is first used.
 
 use layerstore_oci::{ChainId, DiffId};
-use layerstore_store::{ImageInfo, Key, LOCAL, LayerRow, TreeId};
+use layerstore_store::{ImageInfo, Key, LOCAL, LayerRow, Session, TreeId};
 use layerstore_unpack::{Fixup, Options};
 use rustix::fs::OFlags;
 
@@ -12,23 +12,44 @@ use crate::error::{Error, Result};
 impl Layerstore {
     /// The trees to stack for an image whose layers are all unpacked, topmost first, with its fix-up if it needs one.
     pub(crate) fn with_fixup(&self, image: &ImageInfo, layers: &[LayerRow]) -> Result<Vec<TreeId>> {
-        let all = layers.iter().filter_map(|layer| Some((&layer.diff_id, &layer.tree.as_ref()?.id)));
-        let trees = self.stack(all.clone())?;
-        let diff_ids: Vec<_> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
+        let all: Vec<(DiffId, TreeId)> = layers
+            .iter()
+            .filter_map(|layer| Some((layer.diff_id.clone(), layer.tree.as_ref()?.id.clone())))
+            .collect();
+        // Its layers may have come with other images.
+        let record = |session: &Session| self.commit_chain(session, image, layers);
+        self.settled_stack(&image.config.to_string(), &all, record)
+    }
+
+    /// The same for `layers`, lowest first, of what is called `name`. `record` makes sure that there is a snapshot for
+    /// the stack.
+    pub(crate) fn settled_stack(
+        &self,
+        name: &str,
+        layers: &[(DiffId, TreeId)],
+        record: impl FnOnce(&Session) -> Result<()>,
+    ) -> Result<Vec<TreeId>> {
+        let trees = self.stack(layers.iter().map(|(diff_id, tree)| (diff_id, tree)))?;
+        let diff_ids: Vec<_> = layers.iter().map(|(diff_id, _)| diff_id.clone()).collect();
         let Some(chain) = ChainId::chain(&diff_ids).pop() else { return Ok(trees) };
+        if self.store.is_settled(&chain)? {
+            return Ok(trees);
+        }
         let on_top = |fixup: TreeId| std::iter::once(fixup).chain(trees.iter().cloned()).collect();
         if let Some(fixup) = self.store.fixup(&chain)? {
             return Ok(on_top(fixup));
         }
         // A layer that comes several times counts each time for the links of those above it.
-        let all: Vec<TreeId> = all.rev().map(|(_, tree)| tree.clone()).collect();
+        let all: Vec<TreeId> = layers.iter().rev().map(|(_, tree)| tree.clone()).collect();
         let unsettled = self.store.unsettled(&all)?;
         if unsettled.iter().all(|layer| layer.implied.is_empty() && layer.links.is_empty()) {
+            self.store.settle_stack(&chain)?;
             return Ok(trees);
         }
-        let mut rootfs = self.rootfs_of(&image.config.to_string(), &all)?;
+        let mut rootfs = self.rootfs_of(name, &all)?;
         let composed = compose(&mut rootfs, &unsettled)?;
         if composed.directories.is_empty() {
+            self.store.settle_stack(&chain)?;
             return Ok(trees);
         }
         let _claim = self.store.claim(&Key::Chain(chain.clone()))?;
@@ -38,8 +59,7 @@ impl Layerstore {
         // What killed commands left of others goes first.
         self.store.recover()?;
         let session = self.store.session(LOCAL)?;
-        // Its layers may have come with other images.
-        self.commit_chain(&session, image, layers)?;
+        record(&session)?;
         let directory = session.tree_directory()?;
         let failed = |source| Error::Unpack { layer: format!("stack {chain}"), source };
         let options = Options { limits: self.unpack_policy()?.limits, ..self.unpack };

@@ -1,30 +1,46 @@
-//! Mounting images, and making sure that their trees are there.
+//! Mounting and unmounting, and making sure that the trees are there.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use layerstore_oci::DiffId;
+use layerstore_oci::{DiffId, ErrorKind};
 use layerstore_store::{
-    ImageCommit, ImageInfo, Key, LOCAL, LayerRow, MountOptions, MountRow, NewImage, Session, TreeId,
+    IdMap, ImageCommit, ImageInfo, Key, LOCAL, LayerRow, MountOptions, MountPoint, MountRow, NewImage, Session, Settings,
+    Stack, Subject, TreeId,
 };
 
 use layerstore_unpack::OverlayXattr;
 use rustix::io::Errno;
 
 use crate::Layerstore;
+use crate::containers::subject;
 use crate::error::{Error, Result};
 use crate::event::{LayerName, Listener};
 use crate::layers::{self, Claims, Layer, Work};
 use crate::names::Found;
 
-/// A mounted image.
+/// Something that is mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mounted {
     /// Where.
     pub target: PathBuf,
-    /// The image ID.
-    pub id: Option<layerstore_oci::Digest>,
+    /// What.
+    pub what: MountedWhat,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountedWhat {
+    /// An image, by its ID; `None` if its name was removed meanwhile.
+    Image(Option<layerstore_oci::Digest>),
+    /// A snapshot. A container's is that of the owner `local` with the container's ID as key.
+    Snapshot {
+        /// Who created it.
+        owner: String,
+        /// Its key.
+        key: String,
+    },
 }
 
 impl Layerstore {
@@ -32,21 +48,46 @@ impl Layerstore {
     ///
     /// Layers that are not unpacked, or whose trees did not survive a power cut, are unpacked first. An
     /// image that is mounted at the store's own directory already stays there.
-    pub fn mount(&self, name: &str, directory: Option<&Path>, listener: &Listener<'_>) -> Result<PathBuf> {
+    pub fn mount_image(
+        &self,
+        name: &str,
+        directory: Option<&Path>,
+        listener: &Listener<'_>,
+    ) -> Result<PathBuf> {
         self.store.forget_stale_mounts()?;
         self.store.settle()?;
         self.refuse_over_store(directory)?;
         let found = self.find(name)?;
         let image = unpackable(name, &found)?;
         let trees = self.unpacked(image, listener)?;
-        let options = MountOptions {
-            user_xattrs: self.unpack.overlay == OverlayXattr::User,
-            ..MountOptions::default()
-        };
-        Ok(self.store.mount_image(&image.manifest, &trees, directory, options)?)
+        let point = directory.map_or(MountPoint::Own(image.manifest.short()), MountPoint::At);
+        let subject = Subject::Image(image.manifest.clone());
+        let (stack, options) = (self.read_only(&trees), self.mount_options(&Settings::default())?);
+        Ok(self.store.mount(&subject, &trees, point, &stack, &options)?)
     }
 
-    fn refuse_over_store(&self, directory: Option<&Path>) -> Result<()> {
+    /// The stack of `trees`, topmost first, with nothing to write to.
+    pub(crate) fn read_only(&self, trees: &[TreeId]) -> Stack {
+        let lowers = trees.iter().map(|id| self.store.layout().diff(id)).collect();
+        Stack { lowers, upper: None, plain: false }
+    }
+
+    /// How this process mounts what has these settings.
+    pub(crate) fn mount_options(&self, settings: &Settings) -> Result<MountOptions> {
+        let id_map = if settings.uid_map.is_empty() && settings.gid_map.is_empty() {
+            None
+        } else {
+            Some(IdMap::parse(&settings.uid_map, &settings.gid_map)?)
+        };
+        Ok(MountOptions {
+            user_xattrs: self.unpack.overlay == OverlayXattr::User,
+            volatile: settings.volatile,
+            id_map,
+            ..MountOptions::default()
+        })
+    }
+
+    pub(crate) fn refuse_over_store(&self, directory: Option<&Path>) -> Result<()> {
         let root = self.store.layout().root();
         match directory.and_then(|directory| directory.canonicalize().ok()) {
             Some(target) if target.starts_with(root) || root.starts_with(&target) => {
@@ -56,7 +97,7 @@ impl Layerstore {
         }
     }
 
-    /// Unmounts `target`: a directory where an image is mounted, or an image, which is then unmounted
+    /// Unmounts `target`: a directory where something is mounted, a container, or an image, which is then unmounted
     /// everywhere in this mount namespace. Returns the directories.
     pub fn unmount(&self, target: &OsStr) -> Result<Vec<PathBuf>> {
         let mounts = self.store.live_mounts()?;
@@ -65,9 +106,7 @@ impl Layerstore {
         let at_path: Vec<&MountRow> = mounts.iter().filter(|row| row.target == path).collect();
         let name = target.to_string_lossy();
         let mut rows = if at_path.is_empty() && !name.starts_with(['/', '.']) {
-            // By its ID: the name may lead to another manifest of the image by now.
-            let id = self.find(&name)?.image.map(|image| image.config);
-            mounts.iter().filter(|row| id.is_some() && row.config == id).collect()
+            self.mounts_of(&name, &mounts)?
         } else {
             at_path
         };
@@ -79,9 +118,22 @@ impl Layerstore {
             return Err(Error::NotMounted { name: name.into_owned() });
         }
         for row in &rows {
-            self.store.unmount_image(row)?;
+            self.store.unmount(row)?;
         }
         Ok(rows.into_iter().map(|row| row.target.clone()).collect())
+    }
+
+    fn mounts_of<'a>(&self, name: &str, mounts: &'a [MountRow]) -> Result<Vec<&'a MountRow>> {
+        let container = match self.container_row(name) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            found => found.ok(),
+        };
+        if let Some(container) = container {
+            return Ok(mounts.iter().filter(|row| row.subject == subject(&container.id)).collect());
+        }
+        // By its ID: the name may lead to another manifest of the image by now.
+        let id = self.find(name)?.image.map(|image| image.config);
+        Ok(mounts.iter().filter(|row| id.is_some() && row.config == id).collect())
     }
 
     /// What is mounted.
@@ -91,9 +143,15 @@ impl Layerstore {
         Ok(mounts
             .into_iter()
             .map(|row| {
-                let image = images.iter().filter_map(|row| row.image.as_ref());
-                let id = image.filter(|i| i.manifest == row.manifest).map(|i| i.config.clone()).next();
-                Mounted { target: row.target, id }
+                let what = match row.subject {
+                    Subject::Image(manifest) => {
+                        let mut found = images.iter().filter_map(|row| row.image.as_ref());
+                        let id = found.find(|image| image.manifest == manifest);
+                        MountedWhat::Image(id.map(|image| image.config.clone()).or(row.config))
+                    }
+                    Subject::Snapshot { owner, key } => MountedWhat::Snapshot { owner, key },
+                };
+                Mounted { target: row.target, what }
             })
             .collect())
     }
@@ -105,7 +163,7 @@ impl Layerstore {
         if layers.iter().all(|layer| self.is_usable(layer)) {
             return self.with_fixup(image, &layers);
         }
-        self.unpack_missing(image, &layers, listener)?;
+        self.unpack_missing(&layers, listener, |session| self.commit_chain(session, image, &layers))?;
         let layers = self.store.layers(&image.manifest)?;
         self.with_fixup(image, &layers)
     }
@@ -141,10 +199,21 @@ impl Layerstore {
     }
 
     fn is_usable(&self, layer: &LayerRow) -> bool {
-        layer.tree.as_ref().is_some_and(|tree| tree.trusted && self.store.layout().diff(&tree.id).is_dir())
+        layer.tree.as_ref().is_some_and(|tree| tree.trusted && self.is_there(&tree.id))
     }
 
-    fn unpack_missing(&self, image: &ImageInfo, layers: &[LayerRow], listener: &Listener<'_>) -> Result<()> {
+    pub(crate) fn is_there(&self, tree: &TreeId) -> bool {
+        self.store.layout().diff(tree).is_dir()
+    }
+
+    /// Unpacks those of `layers` whose trees are not there or may not be used, and then does what `finish` says while
+    /// they are sure to stay.
+    pub(crate) fn unpack_missing(
+        &self,
+        layers: &[LayerRow],
+        listener: &Listener<'_>,
+        finish: impl FnOnce(&Session) -> Result<()>,
+    ) -> Result<()> {
         self.store.recover()?;
         let session = self.store.session(LOCAL)?;
         let policy = self.unpack_policy()?;
@@ -176,7 +245,7 @@ impl Layerstore {
             Ok(())
         });
         result?;
-        self.commit_chain(&session, image, layers)?;
+        finish(&session)?;
         drop(session);
         // Trees that were here, but of another life of the filesystem, would be unpacked again in the next: in another
         // mount namespace, say.
@@ -216,7 +285,7 @@ pub(crate) fn unpackable<'a>(name: &str, found: &'a Found) -> Result<&'a ImageIn
 #[cfg(test)]
 mod tests {
     use layerstore_oci::{Algorithm, Digest};
-    use layerstore_store::{MountApi, NewBlob, Publication};
+    use layerstore_store::{NewBlob, Publication};
 
     use super::*;
 
@@ -253,7 +322,9 @@ mod tests {
         let references = vec![("localhost/a:1".to_owned(), oci.clone())];
         let commit = ImageCommit { images, references, ..ImageCommit::default() };
         store.commit_images(&session, &commit).unwrap();
-        let target = store.mount_image(docker, &[], None, MountApi::Newest).unwrap();
+        let (stack, options) = (layerstore.read_only(&[]), MountOptions::default());
+        let (image, point) = (Subject::Image(docker.clone()), MountPoint::Own("docker"));
+        let target = store.mount(&image, &[], point, &stack, &options).unwrap();
         assert!(matches!(layerstore.remove("localhost/a:1", false), Err(Error::Mounted { .. })));
         assert_eq!(layerstore.unmount(OsStr::new("localhost/a:1")).unwrap(), [target]);
         layerstore.remove("localhost/a:1", false).unwrap();

@@ -19,6 +19,8 @@ pub enum ErrorKind {
     Corrupt,
     /// Something still uses the thing to remove or change.
     InUse,
+    /// The thing is not in a state that allows it: a snapshot that is committed, or not committed yet.
+    WrongState,
     /// Credentials are missing or not sufficient.
     Unauthorized,
     /// A registry, daemon or network does not answer.

@@ -182,6 +182,8 @@ fn migrate(connection: &mut Connection, layout: &Layout, durable: &Durable, know
         }
         connection.pragma_update(None, "journal_mode", "WAL").db("switch to WAL mode")?;
     }
+    // Tables are made anew, and dropping the old one would take along what refers to it.
+    connection.pragma_update(None, "foreign_keys", "OFF").db("prepare a migration")?;
     // Before the version tells that there is a store: who is killed up to here leaves it to the next.
     sync_names(layout, durable)?;
     let transaction =

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use layerstore_oci::{Digest, ErrorKind};
 
+use crate::snapshot::SnapshotKind;
+
 /// A failed operation of the store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -105,10 +107,100 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// A name or key that is taken.
+    #[error("{what} {name} exists already")]
+    Exists {
+        /// Which kind of object.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The name of another container.
+    #[error("the name `{name}` is taken by container {}", id.get(..12).unwrap_or(id))]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        id: String,
+    },
+    /// A key that no snapshot can have.
+    #[error("`{}` cannot be the key of a snapshot: {reason}", key.chars().take(64).collect::<String>())]
+    InvalidKey {
+        /// As given.
+        key: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A label that is too long.
+    #[error("label `{name}` and its value have more than {limit} bytes")]
+    LabelTooLong {
+        /// The beginning of its name.
+        name: String,
+        /// How many are allowed.
+        limit: usize,
+    },
+    /// A parent that is not committed.
+    #[error("snapshot {key} cannot be a parent: it is {}", article(*kind))]
+    ParentNotCommitted {
+        /// The parent's key.
+        key: String,
+        /// What it is.
+        kind: SnapshotKind,
+    },
+    /// A snapshot of the wrong kind.
+    #[error("snapshot {key} is {}: {wanted}", article(*kind))]
+    WrongKind {
+        /// Its key.
+        key: String,
+        /// What it is.
+        kind: SnapshotKind,
+        /// What it would have to be.
+        wanted: &'static str,
+    },
+    /// A snapshot that is to be committed above another parent than it was prepared for.
+    #[error("snapshot {key} is above {present} and cannot be committed above {wanted}")]
+    OtherParent {
+        /// Its key.
+        key: String,
+        /// Its parent.
+        present: String,
+        /// The parent asked for.
+        wanted: String,
+    },
+    /// The directory of a tree is not there: somebody has deleted it.
+    #[error("the files of {what} are gone: {} is missing", path.display())]
+    LostTree {
+        /// The container or snapshot.
+        what: String,
+        /// The directory.
+        path: PathBuf,
+    },
+    /// What was written shortly before a power cut, or without being synced at all.
+    #[error("the files of {what} cannot be trusted: {reason}")]
+    Untrusted {
+        /// The container or snapshot.
+        what: String,
+        /// What has happened.
+        reason: &'static str,
+    },
     /// The mount point is in use already.
     #[error("{} is already a mount point", target.display())]
     AlreadyMounted {
         /// The mount point.
+        target: PathBuf,
+    },
+    /// A mount point that is no directory.
+    #[error("{} is not a directory, and so nothing can be mounted there", path.display())]
+    NotADirectory {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A snapshot that is mounted already.
+    #[error("{key} is mounted at {}", target.display())]
+    SnapshotMounted {
+        /// Its key.
+        key: String,
+        /// Where.
         target: PathBuf,
     },
     /// The image is mounted where this process cannot unmount it.
@@ -161,10 +253,27 @@ impl Error {
             | Self::DamagedBlob { .. }
             | Self::InvalidRow { .. } => ErrorKind::Corrupt,
             Self::NoBlob { .. } | Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::AlreadyMounted { .. } => ErrorKind::AlreadyExists,
+            Self::AlreadyMounted { .. } | Self::SnapshotMounted { .. } | Self::Exists { .. } | Self::NameTaken { .. } => {
+                ErrorKind::AlreadyExists
+            }
+            Self::InvalidKey { .. }
+            | Self::NotADirectory { .. }
+            | Self::LabelTooLong { .. }
+            | Self::ParentNotCommitted { .. }
+            | Self::OtherParent { .. } => ErrorKind::InvalidInput,
+            Self::WrongKind { .. } => ErrorKind::WrongState,
+            Self::LostTree { .. } | Self::Untrusted { .. } => ErrorKind::Corrupt,
             Self::OtherNamespace { .. } | Self::InUse { .. } => ErrorKind::InUse,
             Self::Poisoned { .. } => ErrorKind::Io,
         }
+    }
+}
+
+fn article(kind: SnapshotKind) -> &'static str {
+    match kind {
+        SnapshotKind::Active => "an active one",
+        SnapshotKind::View => "a view",
+        SnapshotKind::Committed => "a committed one",
     }
 }
 

@@ -10,7 +10,6 @@ use crate::db::Durability;
 use crate::error::{DbContext as _, Error, Result};
 use crate::layout::TreeId;
 use crate::lock::Key;
-use crate::reference::LOCAL;
 use crate::session::{Session, TreeDirectory};
 use crate::store::Store;
 use crate::tree::Usage;
@@ -22,12 +21,12 @@ impl Store {
         let life = self.life();
         let id: Option<String> = self.database().read(action, |db| {
             db.prepare_cached(
-                "SELECT t.id FROM snapshot AS s JOIN tree AS t ON t.id = s.fixup WHERE s.owner = ?1 AND s.key = ?2 \
-                 AND (t.synced = 1 OR (t.boot_id = ?3 AND t.mount_id = ?4))",
+                "SELECT t.id FROM snapshot AS s JOIN tree AS t ON t.id = s.fixup WHERE s.key = ?1 \
+                 AND (t.synced = 1 OR (t.boot_id = ?2 AND t.mount_id = ?3)) LIMIT 1",
             )
             .and_then(|mut statement| {
                 statement
-                    .query_row((LOCAL, chain.to_string(), &life.boot, life.mount), |row| row.get(0))
+                    .query_row((chain.to_string(), &life.boot, life.mount), |row| row.get(0))
                     .optional()
             })
             .db(action)
@@ -59,6 +58,25 @@ impl Store {
         }
     }
 
+    /// Records that a stack needs no fix-up, so that nobody has to find that out again: it follows from its layers alone.
+    pub fn settle_stack(&self, chain: &ChainId) -> Result<()> {
+        let action = "record that a stack is settled";
+        self.database().write(Durability::Process, action, |tx| {
+            tx.execute("UPDATE snapshot SET settled = 1 WHERE key = ?1", [chain.to_string()]).db(action)?;
+            Ok(())
+        })
+    }
+
+    /// Whether it is known that a stack needs no fix-up.
+    pub fn is_settled(&self, chain: &ChainId) -> Result<bool> {
+        let action = "look up whether a stack is settled";
+        self.database().read(action, |db| {
+            db.prepare_cached("SELECT 1 FROM snapshot WHERE key = ?1 AND settled AND fixup IS NULL LIMIT 1")
+                .and_then(|mut query| query.exists([chain.to_string()]))
+                .db(action)
+        })
+    }
+
     /// A fix-up that is replaced goes with the next collection, unless it is mounted.
     fn record_fixup(&self, chain: &ChainId, id: &TreeId, usage: Usage) -> Result<bool> {
         let action = "record a fix-up";
@@ -71,13 +89,14 @@ impl Store {
             )
             .db(action)?;
             let mut old = tx
-                .prepare_cached("SELECT 1 FROM snapshot WHERE owner = ?1 AND key = ?2 AND fixup IS NOT NULL")
+                .prepare_cached("SELECT 1 FROM snapshot WHERE key = ?1 AND fixup IS NOT NULL")
                 .db(action)?;
-            let replaces = old.exists((LOCAL, chain.to_string())).db(action)?;
+            let replaces = old.exists([chain.to_string()]).db(action)?;
+            // The stack is the same whoever has it.
             let updated = tx
                 .execute(
-                    "UPDATE snapshot SET fixup = ?3 WHERE owner = ?1 AND key = ?2",
-                    (LOCAL, chain.to_string(), id.as_str()),
+                    "UPDATE snapshot SET fixup = ?2, settled = 1 WHERE key = ?1",
+                    (chain.to_string(), id.as_str()),
                 )
                 .db(action)?;
             if updated == 0 {

@@ -11,6 +11,7 @@ use crate::error::{DbContext as _, Error, Result};
 use crate::layout::TreeId;
 use crate::lock::Key;
 use crate::reference::LOCAL;
+use crate::snapshot;
 use crate::store::Store;
 
 /// Something that collection may take away.
@@ -153,7 +154,8 @@ fn load(db: &Connection, boot: &str, lasting: bool) -> Result<Graph> {
     })?;
     each(db, "SELECT owner, key, kind FROM snapshot", [], |row| {
         let (owner, key) = (text(row, 0)?, text(row, 1)?);
-        let kept = owner != LOCAL || text(row, 2)? != "committed";
+        // The stack of an image is only there for others.
+        let kept = text(row, 2)? != "committed" || !snapshot::is_chain(&key);
         let snapshot = graph.add(Object::Snapshot { owner, key }, 0);
         if kept {
             graph.roots.push(snapshot);
@@ -204,7 +206,8 @@ fn load(db: &Connection, boot: &str, lasting: bool) -> Result<Graph> {
     let leased = if lasting { "" } else { " AND lease IN (SELECT id FROM lease WHERE expires_at IS NULL)" };
     let targets = format!(
         "SELECT target FROM reference UNION ALL SELECT key FROM lease_item WHERE kind = 'blob'{leased} \
-         UNION ALL SELECT manifest FROM mount WHERE boot_id = ?1"
+         UNION ALL SELECT manifest FROM mount WHERE boot_id = ?1 AND manifest IS NOT NULL \
+         UNION ALL SELECT manifest FROM container"
     );
     each(db, &targets, [boot], |row| {
         let target = blob(&graph, &text(row, 0)?)?;

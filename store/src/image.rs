@@ -1,6 +1,6 @@
 //! Images: manifests with a config, their layers, and the chains of snapshots they stand for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use layerstore_oci::{ChainId, DiffId, Digest};
 use rusqlite::{Connection, Row, Transaction};
@@ -11,6 +11,7 @@ use crate::db::Durability;
 use crate::error::{DbContext as _, Result};
 use crate::reference::{self, LOCAL};
 use crate::session::Session;
+use crate::snapshot::insert_chain;
 use crate::store::Store;
 use crate::tree::{self, TreeInfo};
 
@@ -232,10 +233,9 @@ impl Store {
                 })
                 .db(action)?;
             }
-            let mut trees = HashMap::new();
             for image in &commit.images {
                 insert_image(tx, image)?;
-                insert_chain(tx, image, &mut trees, now)?;
+                insert_chain(tx, LOCAL, &diff_ids(image), now)?;
             }
             let mut changed = false;
             for (name, target) in &commit.references {
@@ -318,46 +318,6 @@ fn insert_image(tx: &Transaction<'_>, image: &NewImage) -> Result<()> {
         )
         .and_then(|mut insert| insert.execute((&manifest, position, blob.to_string(), diff_id.to_string())))
         .db(action)?;
-    }
-    Ok(())
-}
-
-/// Commits one snapshot a layer, as far up as the layers are unpacked.
-fn insert_chain(
-    tx: &Transaction<'_>,
-    image: &NewImage,
-    trees: &mut HashMap<DiffId, Option<String>>,
-    now: UnixSeconds,
-) -> Result<()> {
-    let action = "commit a snapshot";
-    let mut parent: Option<ChainId> = None;
-    for (_, diff_id) in &image.layers {
-        let tree = match trees.get(diff_id) {
-            Some(tree) => tree.clone(),
-            None => {
-                let tree: Option<String> = tx
-                    .prepare_cached("SELECT id FROM tree WHERE diff_id = ?1")
-                    .and_then(|mut statement| {
-                        use rusqlite::OptionalExtension as _;
-                        statement.query_row([diff_id.to_string()], |row| row.get(0)).optional()
-                    })
-                    .db(action)?;
-                trees.insert(diff_id.clone(), tree.clone());
-                tree
-            }
-        };
-        let Some(tree) = tree else { return Ok(()) };
-        let chain = ChainId::extend(parent.as_ref(), diff_id);
-        tx.prepare_cached(
-            "INSERT INTO snapshot (owner, key, kind, parent, tree, created_at, updated_at) \
-             VALUES (?1, ?2, 'committed', ?3, ?4, ?5, ?5) \
-             ON CONFLICT (owner, key) DO UPDATE SET tree = excluded.tree WHERE tree IS NULL",
-        )
-        .and_then(|mut insert| {
-            insert.execute((LOCAL, chain.to_string(), parent.as_ref().map(ToString::to_string), tree, now))
-        })
-        .db(action)?;
-        parent = Some(chain);
     }
     Ok(())
 }

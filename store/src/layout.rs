@@ -131,6 +131,11 @@ impl Layout {
         self.tree(id).join("diff")
     }
 
+    /// Where overlayfs prepares what it writes to a tree.
+    pub fn work(&self, id: &TreeId) -> PathBuf {
+        self.tree(id).join("work")
+    }
+
     /// What is forgotten and waits to be unlinked.
     pub fn trash(&self) -> PathBuf {
         self.root.join("trash")

@@ -26,6 +26,7 @@
 
 mod blob;
 mod clock;
+mod container;
 mod db;
 mod disk;
 mod error;
@@ -45,12 +46,14 @@ mod reference;
 mod remove;
 mod schema;
 mod session;
+mod snapshot;
 mod store;
 mod totals;
 mod tree;
 
 pub use blob::BlobInfo;
 pub use clock::{Clock, Life, SystemClock, UnixSeconds};
+pub use container::{ContainerRow, NewContainer};
 pub use disk::{Disk, SystemDisk};
 pub use error::{Error, Result};
 pub use fixup::Unsettled;
@@ -59,13 +62,17 @@ pub use image::{Edge, EdgeKind, ImageCommit, ImageInfo, ImageRow, LayerRow, NewI
 pub use ingest::{Fate, Ingest, IngestReader, Received};
 pub use layout::{Layout, TreeId};
 pub use lock::{Claim, Key};
-pub use mount::MountRow;
-pub use overlay::{MAX_LAYERS, MountApi, MountOptions};
+pub use mount::{MountPoint, MountRow, Subject};
+pub use overlay::{MAX_LAYERS, MountApi, MountOptions, Stack, Upper};
 pub use partial::Partial;
 pub use publish::{NewBlob, NewTree, Publication};
 pub use recover::Recovered;
 pub use reference::{LOCAL, ReferenceRow};
 pub use session::{Session, TreeDirectory};
+pub use snapshot::{
+    Discarded, Labels, Link, LinkTree, MAX_KEY, MAX_LABEL, NewSnapshot, Settings, SnapshotCommit, SnapshotInfo,
+    SnapshotKind, WritableTree,
+};
 pub use store::{Store, Surroundings};
 pub use totals::{Space, Totals};
 pub use tree::{Presence, TreeInfo, Usage};

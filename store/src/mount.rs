@@ -1,4 +1,4 @@
-//! Which images the store mounted where.
+//! What the store mounted where.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -15,17 +15,32 @@ use crate::db::Durability;
 use crate::error::{DbContext as _, Error, IoContext as _, Result};
 use crate::layout::TreeId;
 use crate::lock::Key;
-use crate::overlay::{self, MountOptions};
+use crate::overlay::{self, MountOptions, Stack, Upper};
+use crate::snapshot;
 use crate::store::Store;
 
-/// A mounted image.
+/// What can be mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// An image, by its manifest.
+    Image(Digest),
+    /// A snapshot.
+    Snapshot {
+        /// Who created it.
+        owner: String,
+        /// Its key.
+        key: String,
+    },
+}
+
+/// Something that is mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountRow {
     /// Where.
     pub target: PathBuf,
-    /// The image's manifest.
-    pub manifest: Digest,
-    /// The image's config, which other manifests may share; its digest is the image ID.
+    /// What.
+    pub subject: Subject,
+    /// Of an image, the config, which other manifests may share; its digest is the image ID.
     pub config: Option<Digest>,
     /// The mount namespace of the mount.
     pub namespace: i64,
@@ -35,39 +50,63 @@ pub struct MountRow {
     pub own_directory: bool,
 }
 
+/// Where to mount.
+#[derive(Debug, Clone, Copy)]
+pub enum MountPoint<'a> {
+    /// A directory that is there.
+    At(&'a Path),
+    /// A directory of the store's own with this name, which goes with the mount.
+    Own(&'a str),
+}
+
 impl Store {
-    /// Mounts an image's trees read-only, topmost first, at `target` or at a directory of the
-    /// store's own, and returns where. An image that is mounted at the store's own place already
-    /// stays as it is. Trees that a collector has taken meanwhile are an error of kind `NotFound`.
-    pub fn mount_image(
+    /// Mounts what is stacked from `trees`, and returns where. What is mounted at the store's own place already stays as
+    /// it is.
+    ///
+    /// Errors: `NotFound` if a collector has taken something of it meanwhile, `AlreadyExists` for a mount point that is
+    /// one already, and for a snapshot that is mounted elsewhere: two mounts of one writable tree do not go together.
+    pub fn mount(
         &self,
-        manifest: &Digest,
+        subject: &Subject,
         trees: &[TreeId],
-        target: Option<&Path>,
-        options: impl Into<MountOptions>,
+        point: MountPoint<'_>,
+        stack: &Stack,
+        options: &MountOptions,
     ) -> Result<PathBuf> {
-        let (target, own_directory) = match target {
-            Some(target) => (target.canonicalize().context("find the mount point", target)?, false),
-            None => (self.layout().mounts().join(manifest.short()), true),
+        let (target, own_directory) = match point {
+            MountPoint::At(target) => {
+                let found = target.canonicalize().context("find the mount point", target)?;
+                if !found.is_dir() {
+                    return Err(Error::NotADirectory { path: found });
+                }
+                (found, false)
+            }
+            MountPoint::Own(name) => (self.layout().mounts().join(name), true),
         };
         // From the look at the mount point until the mount is there.
         let _claim = self.claim(&Key::Mounts)?;
-        let live = self.live_mounts()?.into_iter().find(|row| self.is_here(row) && row.target == target);
-        if let Some(row) = &live
+        let live = self.live_mounts()?;
+        let at_target = live.iter().find(|row| self.is_here(row) && row.target == target);
+        if let Some(row) = at_target
             && own_directory
-            && row.manifest == *manifest
+            && row.subject == *subject
             && self.is_on_top(row)?
         {
             return Ok(target);
         }
-        if live.is_some() || overlay::mount_at(&target).context("look at", &target)?.is_some() {
+        if at_target.is_some() || overlay::mount_at(&target).context("look at", &target)?.is_some() {
             return Err(Error::AlreadyMounted { target });
         }
-        let (manifest, namespace) = (manifest.clone(), self.namespace());
-        let row = MountRow { target, manifest, config: None, namespace, mount_id: None, own_directory };
-        // The row first: from then on it keeps the image from collection.
+        if let Subject::Snapshot { key, .. } = subject
+            && let Some(row) = live.iter().find(|row| row.subject == *subject)
+        {
+            return Err(Error::SnapshotMounted { key: key.clone(), target: row.target.clone() });
+        }
+        let (subject, namespace) = (subject.clone(), self.namespace());
+        let row = MountRow { target, subject, config: None, namespace, mount_id: None, own_directory };
+        // The row first: from then on it keeps what is mounted from collection.
         self.record_mount(&row, trees)?;
-        if let Err(error) = self.mount_trees(&row, trees, options.into()) {
+        if let Err(error) = self.perform(&row, stack, options) {
             if let Err(second) = self.forget_mount(&row) {
                 tracing::warn!(error = %second, "the row of a failed mount stays until the next collection");
             }
@@ -95,16 +134,34 @@ impl Store {
             Err(Error::NotFound { what, name: name.to_owned() })
         };
         self.database().write(Durability::Process, action, |tx| {
-            let manifest = row.manifest.to_string();
-            exists(tx, "SELECT 1 FROM blob WHERE digest = ?1", "image", &manifest)?;
+            let (manifest, owner, key) = match &row.subject {
+                Subject::Image(manifest) => {
+                    exists(tx, "SELECT 1 FROM blob WHERE digest = ?1", "image", &manifest.to_string())?;
+                    (Some(manifest.to_string()), None, None)
+                }
+                Subject::Snapshot { owner, key } => {
+                    snapshot::required(tx, owner, key)?;
+                    (None, Some(owner), Some(key))
+                }
+            };
             for id in trees {
                 exists(tx, "SELECT 1 FROM tree WHERE id = ?1", "tree", id.as_str())?;
             }
             let target = row.target.as_os_str().as_bytes();
             tx.execute(
-                "INSERT OR REPLACE INTO mount (target, namespace, manifest, boot_id, own_directory, created_at) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                (target, row.namespace, manifest, &self.life().boot, row.own_directory, self.clock().now()),
+                "INSERT OR REPLACE INTO mount \
+                 (target, namespace, manifest, owner, key, boot_id, own_directory, created_at) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                (
+                    target,
+                    row.namespace,
+                    manifest,
+                    owner,
+                    key,
+                    &self.life().boot,
+                    row.own_directory,
+                    self.clock().now(),
+                ),
             )
             .db(action)?;
             for id in trees {
@@ -129,20 +186,34 @@ impl Store {
         })
     }
 
-    fn mount_trees(&self, row: &MountRow, trees: &[TreeId], options: MountOptions) -> Result<()> {
+    fn perform(&self, row: &MountRow, stack: &Stack, options: &MountOptions) -> Result<()> {
         if row.own_directory
             && let Err(error) = fs::create_dir(&row.target)
             && error.kind() != io::ErrorKind::AlreadyExists
         {
             return Err(error).context("create", &row.target);
         }
-        let lowers: Vec<PathBuf> = trees.iter().map(|id| self.layout().diff(id)).collect();
-        self.mount_read_only(&lowers, &row.target, options)
+        if let (Subject::Snapshot { owner, key }, Some(upper)) = (&row.subject, &stack.upper) {
+            self.prepare_volatile(owner, key, upper, options)?;
+        }
+        self.mount_stack(stack, &row.target, options)
+    }
+
+    /// A tree that was mounted without syncing anything is complete as long as the machine runs.
+    fn prepare_volatile(&self, owner: &str, key: &str, upper: &Upper, options: &MountOptions) -> Result<()> {
+        if overlay::has_volatile_mark(upper)? {
+            if self.volatile_boot(owner, key)?.as_ref() != Some(&self.life().boot) {
+                let reason = "it was mounted volatile when the machine went down";
+                return Err(Error::Untrusted { what: format!("snapshot {key}"), reason });
+            }
+            overlay::clear_volatile(upper)?;
+        }
+        if options.volatile { self.record_volatile(owner, key) } else { Ok(()) }
     }
 
     /// Unmounts what the store mounted, and removes the directory if the store made it. What somebody
     /// else mounted at the same place stays.
-    pub fn unmount_image(&self, row: &MountRow) -> Result<()> {
+    pub fn unmount(&self, row: &MountRow) -> Result<()> {
         if !self.is_here(row) {
             return Err(Error::OtherNamespace { target: row.target.clone(), namespace: row.namespace });
         }
@@ -185,21 +256,29 @@ impl Store {
         let action = "list mounts";
         self.database().read(action, |db| {
             let query = format!(
-                "SELECT m.target, m.namespace, m.mount_id, m.own_directory, m.manifest, i.config \
+                "SELECT m.target, m.namespace, m.mount_id, m.own_directory, m.manifest, i.config, m.owner, m.key \
                  FROM mount AS m LEFT JOIN image AS i USING (manifest) WHERE {condition}"
             );
             let mut statement = db.prepare_cached(&query).db(action)?;
             let rows = statement
                 .query_map([&self.life().boot], |row| {
-                    let digests = (row.get::<_, String>(4)?, row.get::<_, Option<String>>(5)?);
-                    Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?, row.get(2)?, row.get(3)?, digests))
+                    let digests = (row.get::<_, Option<String>>(4)?, row.get::<_, Option<String>>(5)?);
+                    let snapshot = (row.get::<_, Option<String>>(6)?, row.get::<_, Option<String>>(7)?);
+                    let what = (digests, snapshot);
+                    Ok((row.get::<_, Vec<u8>>(0)?, row.get(1)?, row.get(2)?, row.get(3)?, what))
                 })
                 .db(action)?;
             rows.map(|row| {
-                let (target, namespace, mount_id, own_directory, (manifest, config)) = row.db(action)?;
+                let (target, namespace, mount_id, own_directory, what) = row.db(action)?;
+                let ((manifest, config), (owner, key)) = what;
+                let subject = match (manifest, owner, key) {
+                    (Some(manifest), ..) => Subject::Image(parse_digest(&manifest)?),
+                    (None, Some(owner), Some(key)) => Subject::Snapshot { owner, key },
+                    _ => return Err(Error::InvalidRow { what: "mount", value: String::new() }),
+                };
                 Ok(MountRow {
                     target: PathBuf::from(OsStr::from_bytes(&target)),
-                    manifest: parse_digest(&manifest)?,
+                    subject,
                     config: config.as_deref().map(parse_digest).transpose()?,
                     namespace,
                     mount_id,
@@ -240,6 +319,24 @@ impl Store {
         stale.retain(|row| !self.is_live(row).unwrap_or(true));
         stale.extend(self.mount_rows("m.boot_id <> ?1")?);
         Ok(stale)
+    }
+
+    /// Refuses, in the transaction that would do something to a snapshot, what is mounted. Rows of mounts that have gone
+    /// are forgotten before.
+    pub(crate) fn refuse_mounted(&self, tx: &Transaction<'_>, owner: &str, key: &str) -> Result<()> {
+        use rusqlite::OptionalExtension as _;
+        let action = "look for mounts of a snapshot";
+        let target: Option<Vec<u8>> = tx
+            .prepare_cached("SELECT target FROM mount WHERE owner = ?1 AND key = ?2 AND boot_id = ?3 LIMIT 1")
+            .and_then(|mut query| query.query_row((owner, key, &self.life().boot), |row| row.get(0)).optional())
+            .db(action)?;
+        match target {
+            None => Ok(()),
+            Some(target) => Err(Error::SnapshotMounted {
+                key: key.to_owned(),
+                target: PathBuf::from(OsStr::from_bytes(&target)),
+            }),
+        }
     }
 
     fn forget_mount(&self, row: &MountRow) -> Result<()> {

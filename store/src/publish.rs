@@ -46,6 +46,8 @@ pub struct NewTree {
     pub implied: Vec<Vec<u8>>,
     /// Hard links to files of layers below: path and target.
     pub links: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Whiteouts in it, if they were counted.
+    pub whiteouts: Option<u64>,
 }
 
 /// What becomes part of the store in one step.
@@ -145,6 +147,7 @@ impl Store {
                 usage: tree.usage,
                 implied: tree.implied,
                 links: tree.links,
+                whiteouts: tree.whiteouts,
             });
         }
         placed.diff_ids = publication.diff_ids;
@@ -215,10 +218,10 @@ impl Store {
         let links = (!links.is_empty()).then(|| links.join(&0));
         // A tree of an earlier life, or whose directory is lost, gives way in every stack that has it.
         tx.prepare_cached(
-            "INSERT INTO tree (id, diff_id, bytes, allocated, inodes, implied, boot_id, mount_id, created_at, links) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
+            "INSERT INTO tree (id, diff_id, bytes, allocated, inodes, implied, boot_id, mount_id, created_at, links, \
+             whiteouts) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
              ON CONFLICT (diff_id) DO UPDATE SET id = excluded.id, bytes = excluded.bytes, \
-             allocated = excluded.allocated, inodes = excluded.inodes, implied = excluded.implied, links = excluded.links, \
+             allocated = excluded.allocated, inodes = excluded.inodes, implied = excluded.implied, links = excluded.links, whiteouts = excluded.whiteouts, \
              boot_id = excluded.boot_id, mount_id = excluded.mount_id, synced = 0, created_at = excluded.created_at",
         )
         .and_then(|mut insert| {
@@ -233,6 +236,7 @@ impl Store {
                 life.mount,
                 now,
                 links,
+                tree.whiteouts,
             ))
         })
         .db(action)?;
@@ -302,6 +306,7 @@ struct PlacedTree {
     usage: Usage,
     implied: Vec<Vec<u8>>,
     links: Vec<(Vec<u8>, Vec<u8>)>,
+    whiteouts: Option<u64>,
 }
 
 /// Tells whether the blob is new.

@@ -13,6 +13,7 @@
 //! tree        every unpacked layer (diff_id) or writable upper (no diff_id)
 //! snapshot    stacks of trees; image chains are keyed by chain ID
 //! lease       live sessions, and what they keep from collection
+//! container   snapshots that people made from images, under a name
 //! mount       where the store mounted what
 //! mount_tree  the trees of each mount
 //! ```
@@ -27,7 +28,7 @@ pub(crate) const APPLICATION_ID: i32 = 0x4c79_7374;
 pub(crate) const KNOWN_FEATURES: &[&str] = &[];
 
 /// One script a format version.
-pub(crate) const MIGRATIONS: &[&str] = &[V1, V2];
+pub(crate) const MIGRATIONS: &[&str] = &[V1, V2, V3];
 
 /// The first format.
 const V1: &str = "
@@ -173,4 +174,57 @@ CREATE TABLE mount_tree (
 const V2: &str = "
 -- path and target of each, all separated by NUL; NULL where the layer has none
 ALTER TABLE tree ADD COLUMN links BLOB;
+";
+
+/// Containers, and snapshots of others than images.
+const V3: &str = "
+-- whiteouts in the tree; NULL where nobody has counted
+ALTER TABLE tree ADD COLUMN whiteouts INTEGER;
+-- whether bytes, allocated and inodes are known: what a container writes is counted when it is asked for
+ALTER TABLE tree ADD COLUMN counted INTEGER NOT NULL DEFAULT 1;
+
+-- of an image's stack: whether it is known if it needs a fix-up
+ALTER TABLE snapshot ADD COLUMN settled INTEGER NOT NULL DEFAULT 0;
+-- how it is mounted, as JSON
+ALTER TABLE snapshot ADD COLUMN options TEXT NOT NULL DEFAULT '{}';
+-- the project whose quota its files count for
+ALTER TABLE snapshot ADD COLUMN project INTEGER;
+-- the boot in which it was last mounted without syncing anything
+ALTER TABLE snapshot ADD COLUMN volatile_boot TEXT;
+CREATE INDEX snapshot_key ON snapshot (key);
+CREATE UNIQUE INDEX snapshot_project ON snapshot (project) WHERE project IS NOT NULL;
+
+CREATE TABLE container (
+    -- key of its snapshot
+    id TEXT PRIMARY KEY,
+    owner TEXT NOT NULL,
+    name TEXT NOT NULL UNIQUE,
+    manifest TEXT NOT NULL REFERENCES blob (digest),
+    -- the image as it was asked for
+    image TEXT NOT NULL,
+    labels TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    FOREIGN KEY (owner, id) REFERENCES snapshot (owner, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX container_manifest ON container (manifest);
+
+-- the same as before, but what is mounted is an image or a snapshot
+CREATE TABLE new_mount (
+    target BLOB NOT NULL,
+    namespace INTEGER NOT NULL,
+    manifest TEXT,
+    owner TEXT,
+    key TEXT,
+    boot_id TEXT NOT NULL,
+    mount_id INTEGER,
+    own_directory INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (target, namespace),
+    CHECK ((manifest IS NULL) <> (key IS NULL))
+) STRICT, WITHOUT ROWID;
+INSERT INTO new_mount (target, namespace, manifest, boot_id, mount_id, own_directory, created_at)
+    SELECT target, namespace, manifest, boot_id, mount_id, own_directory, created_at FROM mount;
+DROP TABLE mount;
+ALTER TABLE new_mount RENAME TO mount;
+CREATE INDEX mount_snapshot ON mount (owner, key) WHERE key IS NOT NULL;
 ";

@@ -17,6 +17,7 @@ mod content;
 mod error;
 mod links;
 mod node;
+mod usage;
 mod write;
 mod xattrs;
 
@@ -24,6 +25,7 @@ use std::io::Write;
 use std::path::Path;
 
 pub use error::DiffError;
+pub use usage::usage;
 pub(crate) use xattrs::LOCAL;
 
 use crate::options::{Limits, OverlayXattr};

@@ -31,7 +31,7 @@ use layerstore_oci::{Compression, DiffId};
 
 pub use attributes::Lost;
 pub use decode::Decoder;
-pub use diff::{DiffError, DiffOptions, Diffed, Holes, diff};
+pub use diff::{DiffError, DiffOptions, Diffed, Holes, diff, usage};
 pub use error::{Error, Result, lossy as shown};
 pub use fixup::Fixup;
 pub use hard_link::LowerLink;
@@ -80,6 +80,8 @@ pub struct Unpacked {
     pub privileged: Privileged,
     /// Device nodes that the layer lists.
     pub devices: u64,
+    /// Whiteouts in the tree. Without any, it is by itself what the layer would be on its own.
+    pub whiteouts: u64,
     /// What could not be kept.
     pub lost: Lost,
 }

@@ -204,6 +204,7 @@ fn set_whiteout(applier: &mut Applier<'_>, path: &[u8]) -> Result<()> {
     utimensat(parent, name, &EPOCH, AtFlags::SYMLINK_NOFOLLOW).entry("set the times of", path)?;
     applier.note_implied(implied)?;
     applier.result.usage.inodes += 1;
+    applier.result.whiteouts += 1;
     Ok(())
 }
 

@@ -116,6 +116,7 @@ impl Shared<'_> {
         }
         let diff_id = stream.diff_id;
         let tree = directory.zip(unpacked).map(|(directory, unpacked)| NewTree {
+            whiteouts: Some(unpacked.whiteouts),
             directory,
             diff_id: diff_id.clone(),
             usage: Usage {

@@ -67,7 +67,7 @@ impl Store {
         let row = MountRow { target, manifest, config: None, namespace, mount_id: None, own_directory };
         // The row first: from then on it keeps the image from collection.
         self.record_mount(&row, trees)?;
-        if let Err(error) = self.mount_trees(&row, trees, options.into()) {
+        if let Err(error) = self.mount_trees(&row, trees, &options.into()) {
             if let Err(second) = self.forget_mount(&row) {
                 tracing::warn!(error = %second, "the row of a failed mount stays until the next collection");
             }
@@ -129,7 +129,7 @@ impl Store {
         })
     }
 
-    fn mount_trees(&self, row: &MountRow, trees: &[TreeId], options: MountOptions) -> Result<()> {
+    fn mount_trees(&self, row: &MountRow, trees: &[TreeId], options: &MountOptions) -> Result<()> {
         if row.own_directory
             && let Err(error) = fs::create_dir(&row.target)
             && error.kind() != io::ErrorKind::AlreadyExists

@@ -212,6 +212,62 @@ pub enum Error {
         /// Where.
         target: PathBuf,
     },
+    /// An image that containers were made from.
+    #[error("image {name} is used by {}", containers(names))]
+    UsedByContainers {
+        /// The image as given.
+        name: String,
+        /// The containers.
+        names: Vec<String>,
+    },
+    /// A container that is mounted.
+    #[error("container {name} is mounted at {}", target.display())]
+    ContainerMounted {
+        /// Its name.
+        name: String,
+        /// Where.
+        target: PathBuf,
+    },
+    /// The kernel gives no random numbers.
+    #[error("cannot choose an ID")]
+    Random {
+        /// The reason.
+        source: io::Error,
+    },
+    /// Neither a container nor an image.
+    #[error("no such container or image: {name}")]
+    NoImageOrContainer {
+        /// As given.
+        name: String,
+    },
+    /// No container of this name or ID.
+    #[error("no such container: {name}")]
+    NoContainer {
+        /// As given.
+        name: String,
+    },
+    /// Several containers have an ID that starts like this.
+    #[error("`{prefix}` is ambiguous: containers {} have an ID that starts with it", names.join(", "))]
+    AmbiguousContainer {
+        /// As given.
+        prefix: String,
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// A name that no container can have.
+    #[error("`{name}` cannot be the name of a container: letters, digits, `_`, `.` and `-` may be in it, the first is a letter or digit, and there are at least two")]
+    BadContainerName {
+        /// As given.
+        name: String,
+    },
+    /// What was written to a snapshot cannot be read.
+    #[error("{what}")]
+    Diff {
+        /// The container or snapshot.
+        what: String,
+        /// The reason.
+        source: layerstore_unpack::DiffError,
+    },
     /// Nothing of the store is mounted there.
     #[error("not mounted: {name}")]
     NotMounted {
@@ -317,7 +373,7 @@ impl Error {
             {
                 ErrorKind::Corrupt
             }
-            Self::File { source, .. } | Self::Read { source, .. } | Self::Sandbox { source } => {
+            Self::File { source, .. } | Self::Read { source, .. } | Self::Sandbox { source } | Self::Random { source } => {
                 ErrorKind::of_io(source)
             }
             Self::Unpack { source, .. } => source.kind(),
@@ -331,6 +387,8 @@ impl Error {
             | Self::NoImage { .. }
             | Self::NoPath { .. }
             | Self::NotMounted { .. }
+            | Self::NoContainer { .. }
+            | Self::NoImageOrContainer { .. }
             | Self::Incomplete { .. } => ErrorKind::NotFound,
             Self::WrongDigest { .. } => ErrorKind::Corrupt,
             Self::DigestAsTag { .. }
@@ -344,8 +402,14 @@ impl Error {
             | Self::NoSetting { .. }
             | Self::BadSetting { .. }
             | Self::Ambiguous { .. }
+            | Self::AmbiguousContainer { .. }
+            | Self::BadContainerName { .. }
             | Self::WrongType { .. } => ErrorKind::InvalidInput,
-            Self::SeveralNames { .. } | Self::Mounted { .. } => ErrorKind::InUse,
+            Self::SeveralNames { .. }
+            | Self::Mounted { .. }
+            | Self::UsedByContainers { .. }
+            | Self::ContainerMounted { .. } => ErrorKind::InUse,
+            Self::Diff { source, .. } => source.kind(),
             Self::OtherFlavour { .. } | Self::NotUnpackable { .. } | Self::ForeignLayer { .. } => {
                 ErrorKind::Unsupported
             }
@@ -354,6 +418,11 @@ impl Error {
             Self::Cancelled => ErrorKind::Io,
         }
     }
+}
+
+fn containers(names: &[String]) -> String {
+    let what = if names.len() == 1 { "container" } else { "containers" };
+    format!("{what} {}", names.join(", "))
 }
 
 fn list(platforms: &[Platform]) -> String {

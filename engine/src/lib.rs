@@ -4,6 +4,7 @@
 //! global state; what an operation tells while it runs goes to the listener it is given.
 
 mod compose;
+mod containers;
 mod error;
 mod event;
 mod fixup;
@@ -17,29 +18,36 @@ mod options;
 mod policy;
 mod pull;
 mod push;
+mod ready;
 mod remote;
 mod remove;
 mod rootfs;
+mod snapshots;
 
 use std::path::Path;
 
 use layerstore_store::{Store, Surroundings};
 use layerstore_unpack::Options;
 
+pub use containers::{Container, CreateOptions};
 pub use error::{Error, Result};
 pub use event::{Event, LayerName, LayerState, Listener, PullPlan};
 pub use images::{HistoryStep, ImageSummary};
 pub use info::Info;
 pub use layerstore_oci as oci;
 pub use layerstore_registry as registry;
+pub use layerstore_store::{
+    IdMap, IdRange, LOCAL, Labels, MAX_LABEL, Mount, Settings, SnapshotCommit, SnapshotInfo, SnapshotKind, Usage,
+};
 pub use layerstore_unpack::{Devices, Limits, Privileged};
 pub use load::{LoadOptions, LoadReport, LoadedImage, Source};
-pub use mount::Mounted;
+pub use mount::{Mounted, MountedWhat};
 pub use policy::{Setting, UnpackPolicy};
 pub use pull::{PullOptions, PullReport, When};
 pub use push::{PushOptions, PushReport};
 pub use remove::{Collected, CollectedObject, Removed};
 pub use rootfs::{FileEntry, FileKind, ListOptions};
+pub use snapshots::{Filter, FilterError, Parent, PrepareOptions, Snapshots};
 
 /// An open image store.
 #[derive(Debug)]

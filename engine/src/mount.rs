@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use layerstore_oci::{DiffId, ErrorKind};
+use layerstore_oci::{DiffId, Digest, ErrorKind};
 use layerstore_store::{
     IdMap, ImageCommit, ImageInfo, Key, LOCAL, LayerRow, MountOptions, MountPoint, MountRow, NewImage, Session, Settings,
     Stack, Subject, TreeId,
@@ -77,7 +77,7 @@ impl Layerstore {
         let id_map = if settings.uid_map.is_empty() && settings.gid_map.is_empty() {
             None
         } else {
-            Some(IdMap::parse(&settings.uid_map, &settings.gid_map)?)
+            Some(IdMap::parse(&settings.uid_map.join(","), &settings.gid_map.join(","))?)
         };
         Ok(MountOptions {
             user_xattrs: self.unpack.overlay == OverlayXattr::User,
@@ -252,6 +252,21 @@ impl Layerstore {
         if layers.iter().any(|layer| layer.tree.is_some()) {
             self.store.settle_older_than(0)?;
         }
+        Ok(())
+    }
+
+    /// Unpacks layers of which the store has the blobs, in the place of trees that cannot be used.
+    pub(crate) fn unpack_layers(&self, layers: &[(Digest, DiffId)], listener: &Listener<'_>) -> Result<()> {
+        let row = |(blob, diff_id): &(Digest, DiffId)| LayerRow {
+            blob: blob.clone(),
+            blob_size: None,
+            diff_id: diff_id.clone(),
+            tree: None,
+        };
+        let rows: Vec<LayerRow> = layers.iter().map(row).collect();
+        self.unpack_missing(&rows, listener, |_| Ok(()))?;
+        // They were here, but of another life of the filesystem; see there.
+        self.store.settle_older_than(0)?;
         Ok(())
     }
 

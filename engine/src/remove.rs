@@ -58,8 +58,8 @@ impl Layerstore {
     /// Removes a name, and with the last name the image and what only it uses.
     ///
     /// An ID stands for all names of the image; if they are in several repositories, `force` is
-    /// needed, as in Docker. A mounted image keeps its last name, unless `force` is given: then its
-    /// files go when it is unmounted and collected.
+    /// needed, as in Docker. An image that is mounted, or that containers were made from, keeps its last name, unless
+    /// `force` is given: then its files go when it is not used any more and collected.
     pub fn remove(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
         self.store.forget_stale_mounts()?;
         let found = self.find(name)?;
@@ -82,6 +82,7 @@ impl Layerstore {
         let last = untag.len() == found.names.len();
         if last && !force {
             self.refuse_if_mounted(name, &found)?;
+            self.refuse_if_used(name, &found)?;
         }
         let scope = if last {
             Scope::Below(HashSet::from([Object::Blob(found.target.clone())]))
@@ -99,6 +100,16 @@ impl Layerstore {
             Some(mount) => Err(Error::Mounted { name: name.to_owned(), target: mount.target }),
             None => Ok(()),
         }
+    }
+
+    fn refuse_if_used(&self, name: &str, found: &Found) -> Result<()> {
+        let Some(image) = &found.image else { return Ok(()) };
+        let containers = self.store.containers_of(&image.config)?;
+        if containers.is_empty() {
+            return Ok(());
+        }
+        let names = containers.into_iter().map(|container| container.name).collect();
+        Err(Error::UsedByContainers { name: name.to_owned(), names })
     }
 
     /// Takes away everything that no name, mount or running command keeps, what killed commands left,

@@ -189,12 +189,6 @@ pub enum Error {
         /// The mount point.
         target: PathBuf,
     },
-    /// A mount point that is no directory.
-    #[error("{} is not a directory, and so nothing can be mounted there", path.display())]
-    NotADirectory {
-        /// The file.
-        path: PathBuf,
-    },
     /// A snapshot that is mounted already.
     #[error("{key} is mounted at {}", target.display())]
     SnapshotMounted {
@@ -227,6 +221,35 @@ pub enum Error {
         /// The kernel's limit.
         max: usize,
     },
+    /// A mount point, or a tree, that is something else.
+    #[error("{} is not a directory", path.display())]
+    NotADirectory {
+        /// What should be one.
+        path: PathBuf,
+    },
+    /// This process must not mount. Root may, and who is in a user namespace with a mount namespace of its
+    /// own.
+    #[error("no privilege to mount at {}", target.display())]
+    NoPrivilege {
+        /// The mount point.
+        target: PathBuf,
+        /// `EPERM` or `EACCES`.
+        source: io::Error,
+    },
+    /// The kernel or the filesystem cannot do it.
+    #[error("{what} is not possible: {reason}")]
+    NotSupported {
+        /// What was asked for.
+        what: &'static str,
+        /// What is missing, and where.
+        reason: String,
+    },
+    /// A map of user or group IDs that cannot be one.
+    #[error("invalid ID map: {reason}")]
+    InvalidIdMap {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// An earlier sync failed, so nothing more may be called durable.
     #[error("an earlier write to the disk of {} failed, nothing more is written in this process", root.display())]
     Poisoned {
@@ -244,10 +267,14 @@ impl Error {
         match self {
             Self::Io { source, .. } => ErrorKind::of_io(source),
             Self::Database { source, .. } => kind_of_sqlite(source),
-            Self::NewerFormat { .. } | Self::UnknownFeature { .. } => ErrorKind::Unsupported,
-            Self::NotAStore { .. } | Self::NoDatabase { .. } | Self::TooManyLayers { .. } => {
-                ErrorKind::InvalidInput
-            }
+            Self::NewerFormat { .. }
+            | Self::UnknownFeature { .. }
+            | Self::NoPrivilege { .. }
+            | Self::NotSupported { .. } => ErrorKind::Unsupported,
+            Self::NotAStore { .. }
+            | Self::NoDatabase { .. }
+            | Self::TooManyLayers { .. }
+            | Self::InvalidIdMap { .. } => ErrorKind::InvalidInput,
             Self::DigestMismatch { .. }
             | Self::SizeMismatch { .. }
             | Self::DamagedBlob { .. }

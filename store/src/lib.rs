@@ -63,7 +63,10 @@ pub use ingest::{Fate, Ingest, IngestReader, Received};
 pub use layout::{Layout, TreeId};
 pub use lock::{Claim, Key};
 pub use mount::{MountPoint, MountRow, Subject};
-pub use overlay::{MAX_LAYERS, MountApi, MountOptions, Stack, Upper};
+pub use overlay::{
+    IdMap, IdRange, MAX_LAYERS, Mount, MountApi, MountOptions, Stack, Upper, clear_volatile,
+    has_volatile_mark,
+};
 pub use partial::Partial;
 pub use publish::{NewBlob, NewTree, Publication};
 pub use recover::Recovered;

@@ -46,7 +46,7 @@ pub struct NewTree {
     pub implied: Vec<Vec<u8>>,
     /// Hard links to files of layers below: path and target.
     pub links: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Whiteouts in it, if they were counted.
+    /// Whiteouts and opaque directories in it, if they were counted.
     pub whiteouts: Option<u64>,
 }
 

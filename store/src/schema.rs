@@ -178,7 +178,7 @@ ALTER TABLE tree ADD COLUMN links BLOB;
 
 /// Containers, and snapshots of others than images.
 const V3: &str = "
--- whiteouts in the tree; NULL where nobody has counted
+-- whiteouts and opaque directories in the tree; NULL where nobody has counted
 ALTER TABLE tree ADD COLUMN whiteouts INTEGER;
 -- whether bytes, allocated and inodes are known: what a container writes is counted when it is asked for
 ALTER TABLE tree ADD COLUMN counted INTEGER NOT NULL DEFAULT 1;

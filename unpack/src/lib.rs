@@ -80,7 +80,7 @@ pub struct Unpacked {
     pub privileged: Privileged,
     /// Device nodes that the layer lists.
     pub devices: u64,
-    /// Whiteouts in the tree. Without any, it is by itself what the layer would be on its own.
+    /// Whiteouts and opaque directories in the tree. Without any, it looks by itself as the layer does on its own.
     pub whiteouts: u64,
     /// What could not be kept.
     pub lost: Lost,

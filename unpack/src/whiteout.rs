@@ -228,6 +228,7 @@ fn set_opaque(applier: &mut Applier<'_>, path: &[u8]) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = openat(&directory.directory, ".", flags, Mode::empty()).entry("open", path)?;
     fsetxattr(&directory, attribute, b"y", XattrFlags::empty()).entry("make opaque", path)?;
+    applier.result.whiteouts += 1;
     applier.note_implied(implied)
 }
 

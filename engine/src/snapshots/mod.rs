@@ -166,7 +166,7 @@ impl Snapshots<'_> {
     pub fn mounts(&self, key: &str) -> Result<Mount> {
         let (info, ready) = self.mountable(key, &|_| {})?;
         let options = self.layerstore.mount_options(&info.settings)?;
-        Ok(self.layerstore.stack_of(&ready).as_mount(&options)?)
+        Ok(self.layerstore.stack_of(&ready).as_mount(self.layerstore.store.layout(), &options)?)
     }
 
     fn mountable(&self, key: &str, listener: &Listener<'_>) -> Result<(SnapshotInfo, Ready)> {

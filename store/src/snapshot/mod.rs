@@ -9,6 +9,7 @@
 
 mod change;
 mod kinds;
+mod limits;
 mod prepare;
 mod remove;
 mod stack;
@@ -66,6 +67,11 @@ impl Store {
         self.database().read("look up a snapshot", |db| required(db, owner, key))
     }
 
+    /// The same, `None` where there is none.
+    pub fn find_snapshot(&self, owner: &str, key: &str) -> Result<Option<SnapshotInfo>> {
+        self.database().read("look up a snapshot", |db| find(db, owner, key))
+    }
+
     /// All snapshots of an owner, by key.
     ///
     /// They are handed out in blocks, each as it was at one moment: what is created or removed while this runs may or
@@ -111,11 +117,13 @@ pub(crate) fn is_chain(key: &str) -> bool {
 
 /// Checks a key that somebody has chosen.
 fn check_key(owner: &str, key: &str) -> Result<()> {
-    let reason = if key.is_empty() {
+    let reason = if owner.is_empty() {
+        "its owner has no name"
+    } else if key.is_empty() {
         "it is empty"
     } else if key.len() > MAX_KEY {
         "it is longer than 1024 bytes"
-    } else if key.contains('\0') {
+    } else if key.contains('\0') || owner.contains('\0') {
         "it has a NUL in it"
     } else if owner == LOCAL && is_chain(key) {
         "digests are kept for the stacks of images"

@@ -32,7 +32,7 @@ pub struct LinkTree {
     pub diff_id: Option<DiffId>,
     /// Whether its files may be used as they are: synced, or written under this boot and mount.
     pub trusted: bool,
-    /// Whiteouts in it, if they were counted.
+    /// Whiteouts and opaque directories in it, if they were counted.
     pub whiteouts: Option<u64>,
 }
 

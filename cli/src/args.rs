@@ -2,6 +2,7 @@
 //!
 //! Names, short forms and defaults are those of Docker and Podman where these have the verb.
 
+mod containers;
 mod filter;
 mod login;
 mod remote;
@@ -14,7 +15,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub(crate) use filter::Filter;
+pub(crate) use containers::{ContainerCommand, Create, Diff, Export, Ps, RemoveContainers, Rename};
+pub(crate) use filter::{ContainerFilter, Filter};
 #[cfg(test)]
 pub(crate) use filter::parse as parse_filter;
 pub(crate) use login::{Login, Logout};
@@ -111,9 +113,15 @@ pub(crate) enum Command {
     History(History),
     Tag(Tag),
     Rmi(Remove),
+    Create(Create),
+    Ps(Ps),
+    Rm(RemoveContainers),
+    Rename(Rename),
     Mount(Mount),
     #[command(visible_alias = "unmount")]
     Umount(Umount),
+    Diff(Diff),
+    Export(Export),
     Ls(List),
     Cat(Cat),
     Gc(Gc),
@@ -130,6 +138,9 @@ pub(crate) enum Command {
     /// The verbs for images, under the names Docker gives them
     #[command(subcommand, arg_required_else_help = true)]
     Image(ImageCommand),
+    /// The verbs for containers, under the names Docker gives them
+    #[command(subcommand, arg_required_else_help = true)]
+    Container(ContainerCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -172,6 +183,16 @@ impl Command {
                 ImageCommand::Rm(args) => Self::Rmi(args),
                 ImageCommand::Tag(args) => Self::Tag(args),
                 ImageCommand::Umount(args) => Self::Umount(args),
+            },
+            Self::Container(verb) => match verb {
+                ContainerCommand::Create(args) => Self::Create(args),
+                ContainerCommand::Diff(args) => Self::Diff(args),
+                ContainerCommand::Export(args) => Self::Export(args),
+                ContainerCommand::Ls(args) => Self::Ps(args),
+                ContainerCommand::Mount(args) => Self::Mount(args),
+                ContainerCommand::Rename(args) => Self::Rename(args),
+                ContainerCommand::Rm(args) => Self::Rm(args),
+                ContainerCommand::Umount(args) => Self::Umount(args),
             },
             verb => verb,
         }
@@ -333,7 +354,7 @@ pub(crate) struct Remove {
     #[arg(value_name = "IMAGE", required = true, help = "Names, IDs, or the first digits of IDs")]
     pub(crate) images: Vec<String>,
 
-    /// Remove all names of an ID, and mounted images; do not fail if there is no such image
+    /// Remove all names of an ID, and images in use; do not fail if there is no such image
     #[arg(short, long)]
     pub(crate) force: bool,
 
@@ -342,17 +363,17 @@ pub(crate) struct Remove {
     pub(crate) no_prune: bool,
 }
 
-/// Mount an image read-only and print where; without an image, list what is mounted
+/// Mount a container, or an image read-only, and print where; without one, list what is mounted
 ///
-/// The mount stays until `umount`. Needs root.
+/// The mount stays until `umount`. Needs root, or a user namespace.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
-  layerstore mount app:1
+  layerstore mount web
   layerstore mount app:1 /mnt
   chroot \"$(layerstore mount app:1)\" sh")]
 pub(crate) struct Mount {
-    #[arg(help = IMAGE_ARG)]
+    #[arg(value_name = "CONTAINER|IMAGE", help = IMAGE_ARG)]
     pub(crate) image: Option<String>,
 
     /// An existing directory to mount on [default: one below the store]
@@ -360,16 +381,16 @@ pub(crate) struct Mount {
     pub(crate) dir: Option<PathBuf>,
 }
 
-/// Unmount images
+/// Unmount containers and images
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
-  layerstore umount app:1
+  layerstore umount web
   layerstore umount /mnt
   layerstore umount --all")]
 pub(crate) struct Umount {
-    /// Images, or the directories they are mounted on
-    #[arg(value_name = "IMAGE|DIR", required_unless_present = "all", conflicts_with = "all")]
+    /// Containers, images, or the directories they are mounted on
+    #[arg(value_name = "CONTAINER|IMAGE|DIR", required_unless_present = "all", conflicts_with = "all")]
     pub(crate) targets: Vec<OsString>,
 
     /// Everything this store has mounted
@@ -427,7 +448,7 @@ pub(crate) struct Cat {
     pub(crate) paths: Vec<OsString>,
 }
 
-/// Delete what no image, mount or running command needs
+/// Delete what no image, container, mount or running command needs
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:

@@ -130,6 +130,28 @@ impl From<layerstore::Error> for Failure {
             Error::Mounted { target, .. } => {
                 failure.hint(format!("`layerstore umount {}` first", target.display()))
             }
+            Error::UsedByContainers { .. } => {
+                failure.hint("`layerstore rm` removes containers; --force takes the name away all the same")
+            }
+            Error::ContainerMounted { name, .. } => {
+                failure.hint(format!("`layerstore umount {name}` first, or remove it with --force"))
+            }
+            Error::NoContainer { .. } => failure.hint("`layerstore ps -a` lists what there is"),
+            Error::NoImageOrContainer { .. } => {
+                failure.hint("`layerstore ps -a` and `layerstore images` list what there is")
+            }
+            Error::AmbiguousContainer { .. } => failure.hint("give more digits, or a name"),
+            Error::Store(layerstore::StoreError::NameTaken { name, .. }) => {
+                failure.hint(format!("choose another, or `layerstore rm {name}` first"))
+            }
+            Error::Store(layerstore::StoreError::NoPrivilege { .. }) => {
+                failure.hints.clear();
+                failure.hint("run it as root, or in a user namespace: `unshare --user --map-root-user --mount`")
+            }
+            Error::Store(layerstore::StoreError::LostTree { what, .. }) => match what.strip_prefix("container ") {
+                Some(name) => failure.hint(format!("what it had written is lost: `layerstore rm {name}`")),
+                None => failure,
+            },
             Error::NoSetting { known, .. } => failure.hint(format!("there is {}", known.join(", "))),
             error if error.is_limit() => failure
                 .hint("if you trust the image, raise the limit: see `layerstore limits` and `load --limit`"),

@@ -36,6 +36,8 @@ pub use images::{HistoryStep, ImageSummary};
 pub use info::Info;
 pub use layerstore_oci as oci;
 pub use layerstore_registry as registry;
+/// What went wrong in the store itself.
+pub use layerstore_store::Error as StoreError;
 pub use layerstore_store::{
     IdMap, IdRange, LOCAL, Labels, MAX_LABEL, Mount, Settings, SnapshotCommit, SnapshotInfo, SnapshotKind, Usage,
 };

@@ -89,6 +89,7 @@ impl Layerstore {
         } else {
             Scope::Only(HashSet::new())
         };
+        self.store.settle_for_snapshots()?;
         let forgotten = layerstore_gc::collect(&self.store, LOCAL, &untag, &scope)?;
         Ok(report(&found, &untag, &forgotten.nodes))
     }
@@ -133,6 +134,7 @@ impl Layerstore {
         }
         self.store.forget_stale_mounts()?;
         let recovered = self.store.recover_all()?;
+        self.store.settle_for_snapshots()?;
         let forgotten = layerstore_gc::collect(&self.store, LOCAL, &[], &Scope::Everything)?;
         let mut objects = collected(&forgotten.nodes);
         for old in &partials {

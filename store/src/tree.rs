@@ -105,6 +105,22 @@ impl Store {
         if fresh { Ok(()) } else { self.settle_older_than(SETTLE_AGE).map(drop) }
     }
 
+    /// Makes all trees durable if there are snapshots of others than images. Called before blobs are removed: the layers
+    /// that these are stacked from could not be unpacked again after a power cut.
+    pub fn settle_for_snapshots(&self) -> Result<()> {
+        let action = "look for snapshots above fresh trees";
+        let needed: bool = self.database().read(action, |db| {
+            db.query_row(
+                "SELECT EXISTS (SELECT 1 FROM tree WHERE synced = 0) AND EXISTS (SELECT 1 FROM snapshot AS s \
+                 LEFT JOIN tree AS t ON t.id = s.tree WHERE s.kind <> 'committed' OR t.diff_id IS NULL)",
+                [],
+                |row| row.get(0),
+            )
+            .db(action)
+        })?;
+        if needed { self.settle_older_than(0).map(drop) } else { Ok(()) }
+    }
+
     /// Makes trees durable that are at least `age` seconds old. Returns how many there were.
     pub fn settle_older_than(&self, age: UnixSeconds) -> Result<usize> {
         let action = "record what is durable";

@@ -1,4 +1,4 @@
-//! `--filter KEY=VALUE` of the verbs that list images.
+//! `--filter KEY=VALUE` of the verbs that list images and containers.
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -43,6 +43,45 @@ pub(crate) fn parse(text: &str) -> Result<Filter, String> {
         "since" => Filter::Since(value.to_owned()),
         "until" => Filter::Until(moment(value, Timestamp::now(), &TimeZone::system())?),
         _ => return Err(format!("there is no filter `{key}` (there are: {KEYS})")),
+    })
+}
+
+/// A condition on a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ContainerFilter {
+    /// How its ID begins.
+    Id(String),
+    /// Part of its name.
+    Name(String),
+    /// The image it was made from.
+    Ancestor(String),
+    /// Whether it is mounted.
+    Mounted(bool),
+    /// A label, and its value if given.
+    Label(String, Option<String>),
+}
+
+const CONTAINER_KEYS: &str = "id, name, ancestor, status, label";
+
+pub(crate) fn parse_container(text: &str) -> Result<ContainerFilter, String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    if value.is_empty() {
+        return Err(format!("`{key}=` has no value"));
+    }
+    Ok(match key {
+        "id" => ContainerFilter::Id(value.to_owned()),
+        "name" => ContainerFilter::Name(value.to_owned()),
+        "ancestor" => ContainerFilter::Ancestor(value.to_owned()),
+        "status" => ContainerFilter::Mounted(match value {
+            "mounted" => true,
+            "created" => false,
+            _ => return Err("status is `created` or `mounted`".to_owned()),
+        }),
+        "label" => match value.split_once('=') {
+            Some((label, value)) => ContainerFilter::Label(label.to_owned(), Some(value.to_owned())),
+            None => ContainerFilter::Label(value.to_owned(), None),
+        },
+        _ => return Err(format!("there is no filter `{key}` (there are: {CONTAINER_KEYS})")),
     })
 }
 
@@ -98,6 +137,24 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(parse(text).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn filters_of_containers_are_read() {
+        let cases = [
+            ("id=3f", ContainerFilter::Id("3f".into())),
+            ("name=web", ContainerFilter::Name("web".into())),
+            ("ancestor=app:1", ContainerFilter::Ancestor("app:1".into())),
+            ("status=mounted", ContainerFilter::Mounted(true)),
+            ("status=created", ContainerFilter::Mounted(false)),
+            ("label=a=b=c", ContainerFilter::Label("a".into(), Some("b=c".into()))),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse_container(text), Ok(expected), "{text}");
+        }
+        for text in ["name", "name=", "status=running", "size=1"] {
+            assert!(parse_container(text).is_err(), "{text}");
         }
     }
 

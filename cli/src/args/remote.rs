@@ -214,7 +214,7 @@ pub(crate) struct ManifestReferrers {
 }
 
 /// Bytes, also as `20M` or `20MiB`; powers of 1024, as in the limits of web servers.
-fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u64 = digits.parse().map_err(|_| "it is not a size such as 20M".to_owned())?;
     let unit = match text[digits.len()..].to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
@@ -222,6 +222,7 @@ fn size(text: &str) -> Result<u64, String> {
         "k" => 10,
         "m" => 20,
         "g" => 30,
+        "t" => 40,
         _ => return Err("it is not a size such as 20M".to_owned()),
     };
     number.checked_mul(1 << unit).filter(|size| *size > 0).ok_or_else(|| "it is out of range".to_owned())
@@ -233,11 +234,11 @@ mod tests {
 
     #[test]
     fn sizes_have_units() {
-        for (text, bytes) in [("1", 1), ("2k", 2048), ("20M", 20 << 20), ("1GiB", 1 << 30), ("3mb", 3 << 20)]
+        for (text, bytes) in [("1", 1), ("2k", 2048), ("20M", 20 << 20), ("1GiB", 1 << 30), ("3mb", 3 << 20), ("1T", 1 << 40)]
         {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
-        for text in ["", "M", "1T", "-1", "0", "1.5M", "99999999999G"] {
+        for text in ["", "M", "1P", "-1", "0", "1.5M", "99999999999G"] {
             assert!(size(text).is_err(), "{text}");
         }
     }

@@ -2,6 +2,7 @@
 
 mod cat;
 mod completions;
+mod containers;
 mod gc;
 mod history;
 mod images;
@@ -14,6 +15,7 @@ mod logout;
 mod ls;
 mod manifest;
 mod mount;
+mod ps;
 mod pull;
 mod push;
 mod rmi;
@@ -42,6 +44,12 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failures> {
         Command::History(args) => history::run(&context, &args)?,
         Command::Tag(args) => tag::run(&context, &args)?,
         Command::Rmi(args) => rmi::run(&context, &args)?,
+        Command::Create(args) => containers::create(&context, &args)?,
+        Command::Ps(args) => ps::run(&context, &args)?,
+        Command::Rm(args) => containers::remove(&context, &args)?,
+        Command::Rename(args) => containers::rename(&context, &args)?,
+        Command::Diff(args) => containers::diff(&context, &args)?,
+        Command::Export(args) => containers::export(&context, &args)?,
         Command::Mount(args) => mount::run(&context, &args)?,
         Command::Umount(args) => umount::run(&context, &args)?,
         Command::Ls(args) => ls::run(&context, &args)?,
@@ -54,7 +62,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failures> {
         Command::Version(args) => version::run(&args)?,
         Command::Completions(args) => completions::run(&args)?,
         // Replaced by the verb it holds.
-        Command::Image(_) => {}
+        Command::Image(_) | Command::Container(_) => {}
     }
     Ok(())
 }

@@ -2,11 +2,12 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 
-use layerstore::Mounted;
+use layerstore::{LOCAL, Mounted, MountedWhat};
 
 use crate::args::Mount;
 use crate::context::Context;
 use crate::errors::Failure;
+use crate::format::printable;
 use crate::output::print;
 
 pub(super) fn run(context: &Context, args: &Mount) -> Result<(), Failure> {
@@ -19,11 +20,19 @@ pub(super) fn run(context: &Context, args: &Mount) -> Result<(), Failure> {
     print([path.as_os_str().as_bytes(), b"\n"].concat())
 }
 
-/// The image ID and the directory of each mount, as `podman mount` prints them.
+/// The ID of the image or container, or a snapshot's key, and the directory of each mount, as `podman mount` prints
+/// them.
 fn list(mounts: &[Mounted]) -> Result<(), Failure> {
     let mut out = Vec::new();
     for mount in mounts {
-        out.extend_from_slice(mount.id.as_ref().map_or("<none>      ", |id| id.short()).as_bytes());
+        let what = match &mount.what {
+            MountedWhat::Image(id) => id.as_ref().map_or("<none>      ", |id| id.short()).to_owned(),
+            MountedWhat::Snapshot { owner, key } if owner == LOCAL => {
+                printable(key.get(..12).unwrap_or(key))
+            }
+            MountedWhat::Snapshot { key, .. } => printable(key),
+        };
+        out.extend_from_slice(what.as_bytes());
         out.push(b' ');
         out.extend_from_slice(mount.target.as_os_str().as_bytes());
         out.push(b'\n');

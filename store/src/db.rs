@@ -227,3 +227,65 @@ fn check_features(connection: &Connection, root: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Store, Subject, Surroundings};
+
+    /// A store as each earlier version left it, with something mounted.
+    #[test]
+    fn stores_of_earlier_formats_are_taken_over() {
+        for version in 1..MIGRATIONS.len() {
+            let dir = tempfile::tempdir().unwrap();
+            let root = dir.path().join("store");
+            let store = Store::open(&root, Surroundings::default()).unwrap();
+            let (boot, namespace) = (store.life().boot.clone(), store.namespace());
+            drop(store);
+            for name in ["layerstore.db", "layerstore.db-wal", "layerstore.db-shm"] {
+                drop(std::fs::remove_file(root.join(name)));
+            }
+            let old = Connection::open(root.join("layerstore.db")).unwrap();
+            old.pragma_update(None, "journal_mode", "WAL").unwrap();
+            for script in &MIGRATIONS[..version] {
+                old.execute_batch(script).unwrap();
+            }
+            let digest = layerstore_oci::Digest::sha256_of(b"x").to_string();
+            old.execute("INSERT INTO blob (digest, size, created_at) VALUES (?1, 1, 2)", [&digest]).unwrap();
+            old.execute(
+                "INSERT INTO tree (id, diff_id, bytes, allocated, inodes, boot_id, mount_id, created_at) \
+                 VALUES ('abcdefgh', ?1, 1, 2, 3, 'b', 4, 5)",
+                [&digest],
+            )
+            .unwrap();
+            old.execute(
+                "INSERT INTO mount (target, namespace, manifest, boot_id, own_directory, created_at) \
+                 VALUES (CAST('/x' AS BLOB), ?1, ?2, ?3, 0, 1)",
+                (namespace, &digest, &boot),
+            )
+            .unwrap();
+            old.execute("INSERT INTO mount_tree VALUES (CAST('/x' AS BLOB), ?1, 'abcdefgh')", [namespace]).unwrap();
+            old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+            old.pragma_update(None, "user_version", i64::try_from(version).unwrap()).unwrap();
+            drop(old);
+            let store = Store::open(&root, Surroundings::default()).unwrap();
+            let mounts = store.mounts().unwrap();
+            assert_eq!(mounts.len(), 1);
+            assert_eq!(mounts[0].subject, Subject::Image(digest.parse().unwrap()));
+            assert_eq!(store.mounted_trees().unwrap().len(), 1, "what the mount keeps is still kept");
+            let tree = store.tree(&digest.parse::<layerstore_oci::Digest>().unwrap().into()).unwrap().unwrap();
+            assert_eq!(tree.usage.inodes, 3);
+            assert!(store.unsettled(&[tree.id]).unwrap()[0].links.is_empty());
+            store
+                .database()
+                .read("check", |db| {
+                    let broken: i64 = db
+                        .query_row("SELECT count(*) FROM pragma_foreign_key_check", [], |row| row.get(0))
+                        .db("check")?;
+                    assert_eq!(broken, 0);
+                    Ok(())
+                })
+                .unwrap();
+        }
+    }
+}

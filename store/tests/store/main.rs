@@ -8,6 +8,7 @@ mod interrupted;
 mod mounts;
 mod open;
 mod sessions;
+mod snapshots;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -3,15 +3,17 @@
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use layerstore_oci::ErrorKind;
-use layerstore_store::{Error, LOCAL, MountApi, Publication, Store, TreeId};
+use layerstore_store::{
+    Error, LOCAL, MountApi, MountPoint, Publication, Result, Stack, Store, Subject, TreeId,
+};
 
 use crate::{add_image, audit, collect, diff_id, manifest, names, open, tree};
 
-fn skip() -> bool {
+pub(crate) fn skip() -> bool {
     let root = rustix::process::geteuid().is_root();
     let wanted = std::env::var("LAYERSTORE_TEST_SKIP").unwrap_or_default();
     assert!(
@@ -35,8 +37,17 @@ fn with_image(root: &Path) -> Store {
     store
 }
 
+/// Mounts the image `a` from `trees`, at the store's own place unless told otherwise.
+fn mount_a(store: &Store, trees: &[TreeId], place: Option<&Path>, api: MountApi) -> Result<PathBuf> {
+    let image = manifest("a");
+    let lowers = trees.iter().map(|id| store.layout().diff(id)).collect();
+    let stack = Stack { lowers, ..Stack::default() };
+    let point = place.map_or(MountPoint::Own(image.short()), MountPoint::At);
+    store.mount(&Subject::Image(image.clone()), trees, point, &stack, &api.into())
+}
+
 /// Takes the mounts along when a test fails.
-struct Unmount<'a>(&'a Path);
+pub(crate) struct Unmount<'a>(pub(crate) &'a Path);
 
 impl Drop for Unmount<'_> {
     fn drop(&mut self) {
@@ -59,9 +70,9 @@ fn privileged_what_is_mounted_stays() {
         let dir = tempfile::tempdir().unwrap();
         let _unmount = Unmount(dir.path());
         let store = with_image(dir.path());
-        let target = store.mount_image(&manifest("a"), &stack(&store), None, api).unwrap();
+        let target = mount_a(&store, &stack(&store), None, api).unwrap();
         assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "a");
-        assert_eq!(store.mount_image(&manifest("a"), &stack(&store), None, api).unwrap(), target, "once");
+        assert_eq!(mount_a(&store, &stack(&store), None, api).unwrap(), target, "once");
 
         assert!(collect(&store, &["localhost/a:1"]).unwrap().is_empty());
         store.forget_stale_mounts().unwrap();
@@ -69,7 +80,7 @@ fn privileged_what_is_mounted_stays() {
         assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "a");
 
         let row = store.live_mounts().unwrap().pop().unwrap();
-        store.unmount_image(&row).unwrap();
+        store.unmount(&row).unwrap();
         assert!(!target.exists(), "its own directory goes along");
         assert_eq!(collect(&store, &[]).unwrap().len(), 8);
         audit(dir.path());
@@ -86,7 +97,7 @@ fn privileged_a_tree_that_is_replaced_while_mounted_goes_after() {
     let _unmount = Unmount(dir.path());
     let store = with_image(dir.path());
     let old = stack(&store);
-    let target = store.mount_image(&manifest("a"), &old, None, MountApi::Newest).unwrap();
+    let target = mount_a(&store, &old, None, MountApi::Newest).unwrap();
     // As if mounted through another mount of the filesystem.
     rusqlite::Connection::open(dir.path().join("layerstore.db"))
         .unwrap()
@@ -129,7 +140,7 @@ fn privileged_stale_rows_and_directories_go() {
         fs::create_dir_all(&target).unwrap();
         fs::create_dir_all(dir.path().join("mnt/.links-x/0")).unwrap();
         db.execute(
-            "INSERT INTO mount VALUES (?1, ?4, ?2, ?3, NULL, 1, 0)",
+            "INSERT INTO mount VALUES (?1, ?4, ?2, NULL, NULL, ?3, NULL, 1, 0)",
             (target.to_str().unwrap().as_bytes(), manifest("a").to_string(), boot, namespace()),
         )
         .unwrap();
@@ -148,7 +159,7 @@ fn privileged_images_that_went_meanwhile_are_not_mounted() {
     let store = with_image(dir.path());
     let trees = stack(&store);
     collect(&store, &["localhost/a:1"]).unwrap();
-    let error = store.mount_image(&manifest("a"), &trees, None, MountApi::Newest).unwrap_err();
+    let error = mount_a(&store, &trees, None, MountApi::Newest).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(names(&dir.path().join("mnt")).is_empty() && store.mounts().unwrap().is_empty());
 }
@@ -168,14 +179,14 @@ fn privileged_one_of_many_mounts_at_once_wins() {
                     let store = open(dir.path());
                     let trees = stack(&store);
                     store.forget_stale_mounts().unwrap();
-                    store.mount_image(&manifest("a"), &trees, None, MountApi::Newest).unwrap();
+                    mount_a(&store, &trees, None, MountApi::Newest).unwrap();
                     store.forget_stale_mounts().unwrap();
                 });
             }
         });
         let rows = first.live_mounts().unwrap();
         assert_eq!(rows.len(), 1);
-        first.unmount_image(&rows[0]).unwrap();
+        first.unmount(&rows[0]).unwrap();
         assert!(!rows[0].target.exists(), "mounted once");
     }
 }
@@ -211,14 +222,14 @@ fn privileged_mounts_of_another_namespace_are_left_alone() {
     assert!(collect(&store, &["localhost/a:1"]).unwrap().is_empty());
     let row = store.live_mounts().unwrap().pop().unwrap();
     assert!(!store.is_here(&row));
-    let error = store.unmount_image(&row).unwrap_err();
+    let error = store.unmount(&row).unwrap_err();
     assert!(matches!(error, Error::OtherNamespace { .. }), "{error}");
 
     // The same directory, here.
-    let target = store.mount_image(&manifest("a"), &trees, None, MountApi::Newest).unwrap();
+    let target = mount_a(&store, &trees, None, MountApi::Newest).unwrap();
     assert_eq!(target, row.target);
     let here = store.live_mounts().unwrap().into_iter().find(|row| store.is_here(row)).unwrap();
-    store.unmount_image(&here).unwrap();
+    store.unmount(&here).unwrap();
     assert!(target.exists(), "removing it would unmount the other");
     assert_eq!(store.live_mounts().unwrap(), [row]);
 
@@ -232,11 +243,11 @@ fn privileged_mounts_of_another_namespace_are_left_alone() {
 #[ignore = "run by privileged_mounts_of_another_namespace_are_left_alone"]
 fn in_another_namespace() {
     let store = open(Path::new(&std::env::var_os(ROOT).unwrap()));
-    let target = store.mount_image(&manifest("a"), &stack(&store), None, MountApi::Newest).unwrap();
+    let target = mount_a(&store, &stack(&store), None, MountApi::Newest).unwrap();
     fs::write(std::env::var_os(MOUNTED).unwrap(), "").unwrap();
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
     assert_eq!(fs::read_to_string(target.join("file")).unwrap(), "a");
-    store.unmount_image(&store.live_mounts().unwrap()[0]).unwrap();
+    store.unmount(&store.live_mounts().unwrap()[0]).unwrap();
 }
 
 fn mount_tmpfs(target: &Path) {
@@ -254,7 +265,7 @@ fn privileged_mounts_of_others_are_not_taken_for_ours() {
     let place = outside.path().canonicalize().unwrap().join("a place \\ with\ttab");
     fs::create_dir(&place).unwrap();
     let _unmount = Unmount(outside.path());
-    let mount = || store.mount_image(&manifest("a"), &stack(&store), Some(&place), MountApi::Newest).unwrap();
+    let mount = || mount_a(&store, &stack(&store), Some(&place), MountApi::Newest).unwrap();
 
     // On top of ours, which lasts.
     mount();
@@ -262,9 +273,9 @@ fn privileged_mounts_of_others_are_not_taken_for_ours() {
     mount_tmpfs(&place);
     store.forget_stale_mounts().unwrap();
     assert_eq!(store.live_mounts().unwrap(), std::slice::from_ref(&row));
-    assert_eq!(store.unmount_image(&row).unwrap_err().kind(), ErrorKind::InUse);
+    assert_eq!(store.unmount(&row).unwrap_err().kind(), ErrorKind::InUse);
     assert!(Command::new("umount").arg(&place).status().unwrap().success());
-    store.unmount_image(&row).unwrap();
+    store.unmount(&row).unwrap();
 
     // In its place.
     mount();
@@ -272,7 +283,7 @@ fn privileged_mounts_of_others_are_not_taken_for_ours() {
     assert!(Command::new("umount").arg(&place).status().unwrap().success());
     mount_tmpfs(&place);
     assert!(store.live_mounts().unwrap().is_empty());
-    store.unmount_image(&row).unwrap();
+    store.unmount(&row).unwrap();
     assert!(store.mounts().unwrap().is_empty());
     assert!(Command::new("mountpoint").arg("--quiet").arg(&place).status().unwrap().success());
     assert!(Command::new("umount").arg(&place).status().unwrap().success());
@@ -291,6 +302,6 @@ fn privileged_a_failed_mount_tells_why_though_its_row_stays() {
         .unwrap()
         .execute_batch("CREATE TRIGGER t BEFORE DELETE ON mount BEGIN SELECT RAISE(ABORT, 'no'); END")
         .unwrap();
-    let error = store.mount_image(&manifest("a"), &trees, None, MountApi::Newest).unwrap_err();
+    let error = mount_a(&store, &trees, None, MountApi::Newest).unwrap_err();
     assert!(matches!(error, Error::Io { .. }), "{error}");
 }

@@ -21,7 +21,7 @@ fn refused(root: &Path) -> Error {
     error
 }
 
-fn execute(root: &Path, statement: &str) {
+pub(crate) fn execute(root: &Path, statement: &str) {
     rusqlite::Connection::open(root.join("layerstore.db")).unwrap().execute_batch(statement).unwrap();
 }
 
@@ -91,28 +91,6 @@ fn eight_threads_meet_an_empty_root() {
         });
         audit(&root);
     }
-}
-
-/// As the first version left it.
-#[test]
-fn a_store_of_the_first_format_is_taken_over() {
-    let dir = tempfile::tempdir().unwrap();
-    let root = dir.path();
-    let store = open(root);
-    add_image(&store, &store.session(LOCAL).unwrap(), "localhost/a:1", "a", &["base", "a"]).unwrap();
-    drop(store);
-    execute(root, "ALTER TABLE tree DROP COLUMN links; PRAGMA user_version = 1");
-    let store = open(root);
-    let layers = store.images(LOCAL).unwrap().pop().unwrap().image.unwrap();
-    let trees: Vec<_> =
-        store.layers(&layers.manifest).unwrap().into_iter().map(|layer| layer.tree.unwrap().id).collect();
-    assert_eq!(trees.len(), 2);
-    assert!(store.unsettled(&trees).unwrap().iter().all(|layer| layer.links.is_empty()));
-    assert_eq!(
-        sql(root, "SELECT CAST(user_version AS TEXT) FROM pragma_user_version").into_iter().next().as_deref(),
-        Some("2")
-    );
-    audit(root);
 }
 
 const ROOT: &str = "LAYERSTORE_TEST_ROOT";

@@ -105,20 +105,25 @@ pub fn clear_quota(path: &Path, project: u32) -> Result<()> {
 
 fn supported(path: &Path) -> Result<Filesystem> {
     let directory = system::open(path).context("open", path)?;
-    let on = system::describe_mount(path).unwrap_or_else(|| format!("the filesystem of {}", path.display()));
-    let filesystem = match system::project(&directory) {
-        Ok(_) => Filesystem::of(path, directory),
-        Err(Errno::NOTTY | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
-            return Err(refusal(format!("{on} has no project IDs; ext4 and XFS do")));
+    let project = system::project(&directory);
+    let filesystem = Filesystem::of(path, directory);
+    let state = project.and_then(|_| filesystem.keeps_limits());
+    match (state, filesystem.kind()) {
+        (Ok(true), _) => Ok(filesystem),
+        (
+            Ok(false) | Err(Errno::NOSYS | Errno::INVAL | Errno::SRCH | Errno::NODEV),
+            kind @ ("ext4" | "xfs"),
+        ) => {
+            let features =
+                if kind == "ext4" { " (first `tune2fs -O project,quota -Q prjquota`)" } else { "" };
+            Err(refusal(format!(
+                "{filesystem} has to be mounted with `prjquota`{features}, by a kernel with quotas"
+            )))
         }
-        Err(errno) => return Err(errno).context("read the project of", path),
-    };
-    match filesystem.keeps_limits() {
-        Ok(true) => Ok(filesystem),
-        Ok(false) | Err(Errno::NOSYS | Errno::INVAL | Errno::SRCH | Errno::NODEV) => {
-            Err(refusal(format!("{on} is not mounted with `prjquota`, or the kernel lacks quotas for it")))
+        (Ok(false) | Err(Errno::NOTTY | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL), _) => {
+            Err(refusal(format!("{filesystem} has no quotas of projects; ext4 and XFS do")))
         }
-        Err(errno) => Err(errno).context("ask for quotas of", path),
+        (Err(errno), _) => Err(errno).context("ask for quotas of", path),
     }
 }
 

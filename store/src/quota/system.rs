@@ -1,6 +1,7 @@
 //! The system calls for project IDs and quotas.
 
 use std::ffi::{CString, OsStr};
+use std::fmt;
 use std::fs;
 use std::io;
 use std::mem::size_of;
@@ -80,14 +81,29 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Filesystem {
     directory: OwnedFd,
-    /// For kernels without `quotactl_fd`.
-    device: Option<CString>,
+    /// Where the mount table tells.
+    mount: Option<MountLine>,
+}
+
+impl fmt::Display for Filesystem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.mount {
+            Some(MountLine { kind, source }) => {
+                write!(f, "the {kind} filesystem on {}", OsStr::from_bytes(source.as_bytes()).display())
+            }
+            None => f.write_str("the filesystem"),
+        }
+    }
 }
 
 impl Filesystem {
     pub(super) fn of(path: &Path, directory: OwnedFd) -> Self {
-        let device = mount_line(path).and_then(|line| CString::new(line.source).ok());
-        Self { directory, device }
+        Self { directory, mount: mount_line(path) }
+    }
+
+    /// Its type, as the kernel calls it.
+    pub(super) fn kind(&self) -> &str {
+        self.mount.as_ref().map_or("", |mount| &mount.kind)
     }
 
     /// Whether limits of projects hold; they may also only be counted.
@@ -123,11 +139,13 @@ impl Filesystem {
         let outcome = unsafe {
             libc::syscall(libc::SYS_quotactl_fd, self.directory.as_raw_fd(), command, project, data)
         };
-        match (last_errno(outcome), &self.device) {
-            (Err(Errno::NOSYS), Some(device)) => {
+        match (last_errno(outcome), &self.mount) {
+            // For kernels without `quotactl_fd`.
+            (Err(Errno::NOSYS), Some(mount)) => {
                 // SAFETY: as above; the device is a C string.
-                let outcome =
-                    unsafe { libc::syscall(libc::SYS_quotactl, command, device.as_ptr(), project, data) };
+                let outcome = unsafe {
+                    libc::syscall(libc::SYS_quotactl, command, mount.source.as_ptr(), project, data)
+                };
                 match last_errno(outcome) {
                     // Also a filesystem without quotas answers as if there were no such call.
                     Err(Errno::NOENT | Errno::NOTBLK | Errno::NODEV) if command != get => Err(Errno::NOSYS),
@@ -161,9 +179,10 @@ fn empty() -> libc::dqblk {
 }
 
 /// What `/proc/self/mountinfo` says about the mount that holds a path.
+#[derive(Debug)]
 struct MountLine {
     kind: String,
-    source: Vec<u8>,
+    source: CString,
 }
 
 fn mount_line(path: &Path) -> Option<MountLine> {
@@ -175,13 +194,7 @@ fn mount_line(path: &Path) -> Option<MountLine> {
         .find(|line| line.split(|b| *b == b' ').next() == Some(id.as_bytes()))?;
     let mut rest = line.split(|byte| *byte == b' ').skip_while(|field| *field != b"-").skip(1);
     let kind = String::from_utf8_lossy(rest.next()?).into_owned();
-    Some(MountLine { kind, source: unescape(rest.next()?) })
-}
-
-/// The filesystem of a path in words.
-pub(super) fn describe_mount(path: &Path) -> Option<String> {
-    let MountLine { kind, source } = mount_line(path)?;
-    Some(format!("the {kind} filesystem on {}", OsStr::from_bytes(&source).display()))
+    Some(MountLine { kind, source: CString::new(unescape(rest.next()?)).ok()? })
 }
 
 // The sizes are part of the kernel's interface.

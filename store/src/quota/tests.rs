@@ -170,7 +170,7 @@ fn privileged_what_is_missing_for_quotas_is_told() {
         return;
     }
     let expected = [
-        (Disk::tmpfs(1), "tmpfs", "has no project IDs"),
+        (Disk::tmpfs(1), "tmpfs", "has no quotas of projects"),
         (Disk::ext4(8), "ext4", "`prjquota`"),
         (Disk::xfs(320), "xfs", "`prjquota`"),
     ];

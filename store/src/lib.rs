@@ -41,6 +41,7 @@ mod mount;
 mod overlay;
 mod partial;
 mod publish;
+mod quota;
 mod recover;
 mod reference;
 mod remove;
@@ -69,6 +70,7 @@ pub use overlay::{
 };
 pub use partial::Partial;
 pub use publish::{NewBlob, NewTree, Publication};
+pub use quota::{Quota, QuotaUsage, clear_quota, quota_support, quota_usage, set_quota};
 pub use recover::Recovered;
 pub use reference::{LOCAL, ReferenceRow};
 pub use session::{Session, TreeDirectory};

@@ -156,7 +156,7 @@ pub(super) fn unsupported(path: &Path, errno: Errno) -> Error {
     let why = match errno {
         Errno::NOSYS => "the kernel has no such mounts (Linux 5.12)".to_owned(),
         Errno::INVAL => "the filesystem, or overlayfs in this kernel (Linux 5.19), cannot map IDs".to_owned(),
-        Errno::OVERFLOW => "the map has no ID for the owner of the writable tree".to_owned(),
+        Errno::OVERFLOW => "the map has no ID for the owner of the store's directories".to_owned(),
         Errno::PERM => {
             "the filesystem belongs to another user namespace, or its IDs are mapped already".to_owned()
         }

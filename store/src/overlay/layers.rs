@@ -1,12 +1,13 @@
 //! The directories of an overlay, as descriptors.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
 
-use super::idmap::IdMap;
+use super::idmap::{IdMap, unsupported};
 use super::{Attempt, Upper};
 use crate::error::IoContext as _;
 
@@ -48,11 +49,15 @@ impl Opener {
     /// A descriptor that only stands for the directory; its last component is not followed.
     pub(super) fn open(&self, directory: &Path) -> Result<OwnedFd, Attempt> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let (at, path): (BorrowedFd<'_>, &Path) = match split(directory) {
-            (holder, rest) if let Some(clone) = self.clones.get(holder) => (clone.as_fd(), rest),
-            _ => (CWD, directory),
+        let (holder, rest) = split(directory);
+        let Some(clone) = self.clones.get(holder) else {
+            return Ok(openat(CWD, directory, flags, Mode::empty()).context("open", directory)?);
         };
-        Ok(rustix::fs::openat(at, path, flags, Mode::empty()).context("open", directory)?)
+        match openat(clone, rest, flags, Mode::empty()) {
+            // Where an owner is nobody, even root is a stranger.
+            Err(Errno::ACCESS) => Err(unsupported(directory, Errno::OVERFLOW).into()),
+            other => Ok(other.context("open", directory)?),
+        }
     }
 }
 

@@ -23,6 +23,35 @@ impl Disk {
         Self::mount(dir, Command::new("mount").args(["-o", "loop"]).arg(image))
     }
 
+    /// An ext4 file system of `megabytes` that keeps quotas of projects, or nothing where the kernel has no
+    /// quotas of ext4 (`CONFIG_QFMT_V2`).
+    pub fn ext4_with_quotas(megabytes: u64) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
+        let features = ["-q", "-m", "0", "-O", "quota,project", "-E", "quotatype=prjquota"];
+        command(Command::new("mkfs.ext4").args(features).arg(&image));
+        Self::mount_if_known(dir, &image)
+    }
+
+    /// An XFS of `megabytes` that keeps quotas of projects, or nothing where the kernel has none of XFS.
+    pub fn xfs_with_quotas(megabytes: u64) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
+        command(Command::new("mkfs.xfs").arg("-q").arg(&image));
+        Self::mount_if_known(dir, &image)
+    }
+
+    fn mount_if_known(dir: tempfile::TempDir, image: &Path) -> Option<Self> {
+        let path = dir.path().join("mounted");
+        std::fs::create_dir(&path).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-o", "loop,prjquota"]).arg(image).arg(&path).stderr(std::process::Stdio::null());
+        let status = mount.status().unwrap_or_else(|e| panic!("cannot run {mount:?}: {e}"));
+        status.success().then(|| Self { path, _dir: dir })
+    }
+
     /// An XFS of `megabytes`, whose files can be copied in one step ([`cut_power`]).
     pub fn xfs(megabytes: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();

@@ -3,7 +3,8 @@
 //! A test that cannot run fails and says why. `LAYERSTORE_TEST_SKIP` names what a person asked to leave
 //! out, with commas between: `privileged` (tests that need root), `peers` (tests that need the real images or
 //! the real registry of `scripts/setup-tests`), `sandbox` (tests that need Landlock). `LAYERSTORE_LONG=1` asks for tests that take
-//! minutes. A test that is left out says so on stderr.
+//! minutes. A test that is left out says so on stderr, and so does one of a feature that this kernel was built
+//! without ([`kernel_has`]).
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -65,6 +66,14 @@ fn check(kind: &str, met: bool, message: &str) -> bool {
     }
     say(&format!("skipped, as LAYERSTORE_TEST_SKIP asks: {message}"));
     false
+}
+
+/// Whether to test what `what` names, which is no part of every kernel: nobody can install it.
+pub fn kernel_has(is_there: bool, what: &str) -> bool {
+    if !is_there {
+        say(&format!("skipped, as this kernel has no {what}"));
+    }
+    is_there
 }
 
 /// Whether to test for minutes (`LAYERSTORE_LONG=1`).

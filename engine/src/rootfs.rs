@@ -2,6 +2,8 @@
 
 mod merge;
 mod open;
+#[cfg(test)]
+pub(crate) mod trees;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

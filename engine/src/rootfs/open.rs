@@ -28,8 +28,9 @@ pub(super) struct Deep {
 impl Deep {
     /// The directory of the last part of `path`, and where that begins.
     fn directory(&mut self, layer: &Rc<OwnedFd>, path: &[u8]) -> Result<(Rc<OwnedFd>, usize), Errno> {
-        let common = self.path.iter().zip(path).take_while(|(one, other)| one == other).count();
-        while self.open.back().is_some_and(|(end, _)| *end > common || path.get(*end) != Some(&b'/')) {
+        while self.open.back().is_some_and(|(end, _)| {
+            self.path.get(..*end) != path.get(..*end) || path.get(*end) != Some(&b'/')
+        }) {
             self.open.pop_back();
         }
         let (mut start, mut here) = match self.open.back() {

@@ -8,6 +8,7 @@ mod login;
 mod remote;
 #[cfg(test)]
 mod tests;
+mod tree_diff;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -23,6 +24,8 @@ pub(crate) use login::{Login, Logout};
 pub(crate) use remote::{
     Manifest, ManifestInspect, ManifestReferrers, Pull, PullPolicy, Push, RegistryArgs, Search,
 };
+
+pub(crate) use tree_diff::TreeDiff;
 
 const LISTING_FORMAT: &str = "\
 table (columns, the default), 'table TEMPLATE' (columns of your choice), json (one object per line) \
@@ -124,6 +127,7 @@ pub(crate) enum Command {
     Export(Export),
     Ls(List),
     Cat(Cat),
+    TreeDiff(TreeDiff),
     Gc(Gc),
     Search(Search),
     /// Look at manifests in registries

@@ -80,6 +80,14 @@ pub enum Error {
         /// The reason.
         source: layerstore_unpack::Error,
     },
+    /// The files of a container or an image cannot be read, or not be put into an archive.
+    #[error("{name}")]
+    Tree {
+        /// The image or container as given.
+        name: String,
+        /// The reason.
+        source: layerstore_unpack::DiffError,
+    },
     /// A layer's content is not what the image's config says.
     #[error("layer {layer} has the diff ID {actual}, the image's config says {expected}")]
     DiffIdMismatch {
@@ -377,6 +385,7 @@ impl Error {
                 ErrorKind::of_io(source)
             }
             Self::Unpack { source, .. } => source.kind(),
+            Self::Tree { source, .. } => source.kind(),
             Self::Document { source, .. } => source.kind(),
             Self::DiffIdMismatch { .. } | Self::DocumentMismatch { .. } | Self::MissingBlob { .. } => {
                 ErrorKind::Corrupt

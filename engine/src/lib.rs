@@ -3,10 +3,13 @@
 //! [`Layerstore`] is the one type to start from. Nothing here prints, reads the environment or keeps
 //! global state; what an operation tells while it runs goes to the listener it is given.
 
+mod changes;
 mod compose;
 mod containers;
 mod error;
 mod event;
+#[allow(dead_code, reason = "the verb that exports a container calls it")]
+mod export;
 mod fixup;
 mod images;
 mod info;
@@ -30,6 +33,7 @@ use layerstore_store::{Store, Surroundings};
 use layerstore_unpack::Options;
 
 pub use containers::{Container, CreateOptions};
+pub use changes::{Change, ChangeKind};
 pub use error::{Error, Result};
 pub use event::{Event, LayerName, LayerState, Listener, PullPlan};
 pub use images::{HistoryStep, ImageSummary};

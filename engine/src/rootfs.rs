@@ -1,6 +1,11 @@
 //! Looking inside an image without mounting it: the merged view of its trees, as overlayfs makes it.
 
-use std::cell::Cell;
+mod merge;
+mod open;
+#[cfg(test)]
+pub(crate) mod trees;
+
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -10,8 +15,7 @@ use std::rc::Rc;
 use layerstore_store::TreeId;
 use layerstore_unpack::OverlayXattr;
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fgetxattr, fstat, openat, openat2,
-    readlinkat, statat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fgetxattr, fstat, openat, readlinkat, statat,
 };
 use rustix::io::Errno;
 
@@ -19,6 +23,8 @@ use crate::Layerstore;
 use crate::error::{Error, Result};
 use crate::event::Listener;
 use crate::mount::unpackable;
+pub(crate) use merge::{Found, Merge, Name};
+use open::{Deep, PATH_MAX};
 
 /// Type of a file in an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +118,7 @@ impl Layerstore {
         Err(Error::WrongType { image: image.to_owned(), path: layerstore_unpack::shown(path), what })
     }
 
-    fn rootfs(&self, name: &str, listener: &Listener<'_>) -> Result<Rootfs> {
+    pub(crate) fn rootfs(&self, name: &str, listener: &Listener<'_>) -> Result<Rootfs> {
         let found = self.find(name)?;
         let trees = self.unpacked(unpackable(name, &found)?, listener)?;
         self.rootfs_of(name, &trees)
@@ -138,27 +144,26 @@ impl Layerstore {
             };
             layers.push(layer);
         }
-        Ok(Rootfs {
-            image: name.to_owned(),
-            layers,
-            overlay: self.unpack.overlay,
-            links: HashMap::new(),
-            steps_left: Cell::new(u64::MAX),
-        })
+        Ok(Rootfs::new(name, layers, self.unpack.overlay))
     }
 }
+
+/// Device and inode number of a tree's root.
+pub(crate) type TreeIdentity = (u64, u64);
 
 /// The trees of an image, topmost first.
 pub(crate) struct Rootfs {
     pub(crate) image: String,
     /// Each with whether nothing counts below it.
     layers: Vec<(Rc<OwnedFd>, bool)>,
-    overlay: OverlayXattr,
+    pub(crate) overlay: OverlayXattr,
     /// Hard links that layers have to files of those below, which their trees have not: by path, the layer and the
     /// file.
     pub(crate) links: HashMap<Vec<u8>, Vec<(usize, Place)>>,
     /// How many directories may still be opened.
     steps_left: Cell<u64>,
+    /// Where each layer was opened last below paths that are too long for one system call.
+    deep: RefCell<HashMap<usize, Deep>>,
 }
 
 /// A file in the merged view.
@@ -182,10 +187,27 @@ impl Place {
 /// As many symbolic links as the kernel follows in one path.
 const MAX_LINKS: usize = 40;
 
-/// Longest path that one system call takes, without the NUL at its end.
-const PATH_MAX: usize = 4095;
-
 impl Rootfs {
+    /// The merged view of directories, topmost first, each with whether its root is opaque.
+    pub(crate) fn new(name: &str, layers: Vec<(Rc<OwnedFd>, bool)>, overlay: OverlayXattr) -> Self {
+        Self {
+            image: name.to_owned(),
+            layers,
+            overlay,
+            links: HashMap::new(),
+            steps_left: Cell::new(u64::MAX),
+            deep: RefCell::default(),
+        }
+    }
+
+    /// Which tree each layer is, also to compare it with those of another view.
+    pub(crate) fn identities(&self) -> Result<Vec<TreeIdentity>> {
+        let identity = |(layer, _): &(Rc<OwnedFd>, bool)| {
+            fstat(&**layer).map(|stat| (stat.st_dev, stat.st_ino)).map_err(|errno| self.failed(b"", errno))
+        };
+        self.layers.iter().map(identity).collect()
+    }
+
     /// From now on, opens no more than `steps` directories: who composes a stack must come to an end, whatever its
     /// layers say.
     pub(crate) fn limit_steps(&self, steps: u64) {
@@ -368,33 +390,7 @@ impl Rootfs {
 
     fn is_opaque(&self, layer: usize, path: &[u8]) -> Result<bool> {
         let directory = self.open(layer, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC)?;
-        let mut value = [0_u8; 1];
-        match fgetxattr(&directory, self.overlay.opaque(), &mut value[..]) {
-            Ok(_) => Ok(value == *b"y"),
-            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
-            Err(errno) => Err(self.failed(path, errno)),
-        }
-    }
-
-    pub(crate) fn open(&self, layer: usize, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
-        self.open_raw(layer, path, flags).map_err(|errno| self.failed(path, errno))
-    }
-
-    /// Trees are not changed while they are read, but one component that is a link leads nowhere.
-    fn open_raw(&self, layer: usize, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-        let (layer, _) = self.layers.get(layer).ok_or(Errno::NOENT)?;
-        if path.is_empty() {
-            return openat(&**layer, ".", flags, Mode::empty());
-        }
-        let (mut here, mut rest) = (Rc::clone(layer), path);
-        while rest.len() > PATH_MAX {
-            let head = rest.get(..=PATH_MAX).unwrap_or_default();
-            let slash = head.iter().rposition(|byte| *byte == b'/').ok_or(Errno::NAMETOOLONG)?;
-            let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            here = Rc::new(open_below(&here, &rest[..slash], directory)?);
-            rest = &rest[slash + 1..];
-        }
-        open_below(&here, rest, flags)
+        is_opaque(&directory, self.overlay).map_err(|errno| self.failed(path, errno))
     }
 
     fn failed(&self, path: &[u8], errno: Errno) -> Error {
@@ -402,32 +398,18 @@ impl Rootfs {
     }
 }
 
-/// Opens something below `layer`, of which no component but the last may be a link.
-fn open_below(layer: &OwnedFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    loop {
-        match openat2(layer, path, flags, Mode::empty(), resolve) {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            // A link in the last place can be opened as a path, one before it is in another layer's place.
-            Err(Errno::LOOP) if flags.contains(OFlags::PATH | OFlags::NOFOLLOW) => {
-                let (directory, name) = match path.iter().rposition(|byte| *byte == b'/') {
-                    Some(slash) => (&path[..slash], &path[slash + 1..]),
-                    None => (&b"."[..], path),
-                };
-                let parent = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                return match openat2(layer, directory, parent, Mode::empty(), resolve) {
-                    Ok(directory) => openat(directory, name, flags, Mode::empty()),
-                    Err(Errno::LOOP) => Err(Errno::NOENT),
-                    Err(errno) => Err(errno),
-                };
-            }
-            other => return other,
-        }
-    }
-}
-
 fn failed(action: &'static str, path: &Path, errno: Errno) -> Error {
     Error::File { action, path: path.to_owned(), source: errno.into() }
+}
+
+fn is_opaque(directory: &OwnedFd, overlay: OverlayXattr) -> Result<bool, Errno> {
+    let mut value = [0_u8; 1];
+    match fgetxattr(directory, overlay.opaque(), &mut value[..]) {
+        Ok(_) => Ok(value == *b"y"),
+        // A longer value means nothing.
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
 fn is_whiteout(kind: FileType, stat: &Stat) -> bool {

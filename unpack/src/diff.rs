@@ -13,8 +13,11 @@
 //! what is in it; only what the layer says counts, not inode numbers, link counts or times of access. One
 //! thing is the filesystem's: where the holes of a sparse file are, in steps of its block size.
 
+mod compare;
 mod content;
+mod entries;
 mod error;
+mod flat;
 mod links;
 mod node;
 mod usage;
@@ -24,8 +27,10 @@ mod xattrs;
 use std::io::Write;
 use std::path::Path;
 
+pub use compare::Comparer;
 pub use error::DiffError;
 pub use usage::usage;
+pub use flat::FlatArchive;
 pub(crate) use xattrs::LOCAL;
 
 use crate::options::{Limits, OverlayXattr};

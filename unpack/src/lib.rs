@@ -31,7 +31,7 @@ use layerstore_oci::{Compression, DiffId};
 
 pub use attributes::Lost;
 pub use decode::Decoder;
-pub use diff::{DiffError, DiffOptions, Diffed, Holes, diff, usage};
+pub use diff::{Comparer, DiffError, DiffOptions, Diffed, FlatArchive, Holes, diff, usage};
 pub use error::{Error, Result, lossy as shown};
 pub use fixup::Fixup;
 pub use hard_link::LowerLink;

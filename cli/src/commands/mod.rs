@@ -21,6 +21,7 @@ mod push;
 mod rmi;
 mod search;
 mod tag;
+mod tree_diff;
 mod umount;
 mod version;
 
@@ -54,6 +55,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failures> {
         Command::Umount(args) => umount::run(&context, &args)?,
         Command::Ls(args) => ls::run(&context, &args)?,
         Command::Cat(args) => cat::run(&context, &args)?,
+        Command::TreeDiff(args) => tree_diff::run(&context, &args)?,
         Command::Gc(args) => gc::run(&context, &args)?,
         Command::Login(args) => login::run(&context, args)?,
         Command::Logout(args) => logout::run(&context, &args)?,

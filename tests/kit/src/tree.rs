@@ -179,7 +179,11 @@ impl Walk {
             .filter(|name| name != b"." && name != b"..")
             .collect();
         for name in names {
-            let stat = rustix::fs::statat(fd, &name[..], AtFlags::SYMLINK_NOFOLLOW).unwrap();
+            let stat = match rustix::fs::statat(fd, &name[..], AtFlags::SYMLINK_NOFOLLOW) {
+                // overlayfs lists whiteouts of a directory that only one layer has, but nobody can open them.
+                Err(Errno::NOENT) => continue,
+                found => found.unwrap(),
+            };
             let mut entry = entry(&stat, &fd_path(fd, &name));
             let mut child = path.to_vec();
             if !child.is_empty() {

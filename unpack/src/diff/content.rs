@@ -102,6 +102,26 @@ pub(super) fn read(
     Ok(())
 }
 
+/// Reads the bytes of a segment that fits into `buffer`.
+pub(super) fn fill<'a>(
+    file: &OwnedFd,
+    segment: Segment,
+    buffer: &'a mut [u8],
+    path: &[u8],
+) -> Result<&'a [u8], DiffError> {
+    let wanted = buffer.len().min(usize::try_from(segment.len).unwrap_or(usize::MAX));
+    let mut done = 0;
+    while done < wanted {
+        match pread(file, &mut buffer[done..wanted], segment.offset + done as u64) {
+            Ok(0) => return Err(changed(path)),
+            Ok(count) => done += count,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).file("read", path),
+        }
+    }
+    Ok(&buffer[..wanted])
+}
+
 /// Whether two looks at one file saw the same. The time of status change tells also of changes whose time of
 /// modification was set back.
 pub(super) fn same(one: &Stat, other: &Stat) -> bool {

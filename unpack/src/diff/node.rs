@@ -48,7 +48,8 @@ impl Node {
         Self::of(opened, b"")
     }
 
-    fn of(fd: OwnedFd, path: &[u8]) -> Result<Self, DiffError> {
+    /// Of a descriptor that was opened with `O_PATH` and `O_NOFOLLOW`.
+    pub(super) fn of(fd: OwnedFd, path: &[u8]) -> Result<Self, DiffError> {
         let stat = fstat(&fd).file("look at", path)?;
         Ok(Self { fd, stat })
     }

@@ -1,0 +1,71 @@
+//! `layerstore tree-diff`.
+//!
+//! Paths go to pipes as the bytes the image has; on a terminal control characters are replaced.
+
+use std::io::{self, IsTerminal as _};
+
+use layerstore::Change;
+
+use crate::args::TreeDiff;
+use crate::context::Context;
+use crate::errors::Failure;
+use crate::format::listing::Listing;
+use crate::format::printable;
+use crate::output::print;
+use crate::template::Value;
+
+pub(super) fn run(context: &Context, args: &TreeDiff) -> Result<(), Failure> {
+    let listing = args.format.as_deref().map(Listing::new).transpose()?;
+    let store = context.store()?;
+    let progress = context.progress();
+    let mut changes = Vec::new();
+    store.tree_diff(&args.before, &args.after, &|event| progress.tell(&event), &mut |change| {
+        changes.push(change);
+        Ok(())
+    })?;
+    drop(progress);
+    match listing {
+        Some(listing) => print(listing.render(TITLES, &changes.iter().map(row).collect::<Vec<_>>())?),
+        None => print(text(&changes, io::stdout().is_terminal())),
+    }
+}
+
+const TITLES: &[(&str, &str)] = &[("Kind", "KIND"), ("Path", "PATH")];
+
+/// A line for each change; without control characters if `clean`.
+fn text(changes: &[Change], clean: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    for change in changes {
+        out.extend_from_slice(format!("{} ", change.kind.letter()).as_bytes());
+        if clean {
+            out.extend(printable(&String::from_utf8_lossy(&change.path)).into_bytes());
+        } else {
+            out.extend_from_slice(&change.path);
+        }
+        out.push(b'\n');
+    }
+    out
+}
+
+/// The fields of a change for `--format`.
+fn row(change: &Change) -> Value {
+    Value::fields([
+        ("Kind", Value::str(change.kind.letter().to_string())),
+        ("Path", Value::str(String::from_utf8_lossy(&change.path))),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use layerstore::ChangeKind;
+
+    use super::*;
+
+    #[test]
+    fn names_cannot_talk_to_a_terminal() {
+        let change = |kind, path: &[u8]| Change { kind, path: path.to_vec() };
+        let changes = [change(ChangeKind::Added, b"/a\x1b[2J"), change(ChangeKind::Deleted, b"/\xff")];
+        assert_eq!(text(&changes, true), "A /a [2J\nD /\u{fffd}\n".as_bytes());
+        assert_eq!(text(&changes, false), b"A /a\x1b[2J\nD /\xff\n");
+    }
+}

@@ -43,11 +43,13 @@ pub(crate) type Files<'a> = dyn Fn(&str) -> Result<Option<Box<dyn Read>>> + 'a;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Volumes {
-    /// Each is a `tmpfs` of its own, which everyone may write to. It starts empty: what the image has there is
+    /// Each is a `tmpfs` of its own, which belongs to the container's user, and may be written to by everyone; runc
+    /// before 1.2 gives it the mode that the image's directory has. It starts empty: what the image has there is
     /// hidden.
     #[default]
     Tmpfs,
-    /// Each is a directory below this one, which may be relative to the bundle, and lasts. It starts empty as well.
+    /// Each is a directory below this one, which may be relative to the bundle, and lasts. It starts empty as well,
+    /// and may be written to by everyone in the container.
     Bind(PathBuf),
     /// They are ordinary directories of the root filesystem.
     Ignore,
@@ -154,7 +156,7 @@ pub(crate) fn runtime_config(
     }
     let process = process::process(image, &account, options)?;
     let mut notes = Vec::new();
-    let volumes = volumes::volumes(&image.volumes, &options.volumes, &mut notes)?;
+    let volumes = volumes::volumes(&image.volumes, &options.volumes, &account, &mut notes)?;
     let mut mounts = defaults::mounts(&maps);
     mounts.extend(volumes.mounts);
     let mut json = json!({

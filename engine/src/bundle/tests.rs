@@ -226,8 +226,8 @@ fn volume_mounts(made: &RuntimeConfig) -> Vec<Value> {
 
 #[test]
 fn volumes_are_mounts() {
-    let image = with_volumes(&["/data/x", "/data//", "/data", "/a%b", "/./var/lib/"]);
-    let made = |volumes| made(&image, &BundleOptions { volumes, ..BundleOptions::default() });
+    let config = with_volumes(&["/data/x", "/data//", "/data", "/a%b", "/./var/lib/"]);
+    let made = |volumes| made(&config, &BundleOptions { volumes, ..BundleOptions::default() });
 
     let tmpfs = made(Volumes::Tmpfs);
     let places: Vec<Value> = volume_mounts(&tmpfs).iter().map(|m| m["destination"].clone()).collect();
@@ -237,6 +237,9 @@ fn volumes_are_mounts() {
         json!({ "destination": "/a%b", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", "mode=1777"] })
     );
     assert_eq!(tmpfs.volumes, []);
+    let options = BundleOptions { user: Some("www:4".into()), ..BundleOptions::default() };
+    let of_user = &volume_mounts(&runtime_config(&image(&config), &accounts, &options).unwrap())[0];
+    assert_eq!(of_user["options"], json!(["nosuid", "nodev", "mode=1777", "uid=33", "gid=4"]));
 
     let bind = made(Volumes::Bind("/srv/volumes".into()));
     let sources: Vec<Value> = volume_mounts(&bind).iter().map(|m| m["source"].clone()).collect();

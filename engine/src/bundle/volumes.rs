@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use layerstore_oci::Digest;
 use serde_json::{Value, json};
 
+use super::accounts::Account;
 use super::error::BundleError;
 use super::{Volumes, clean};
 use crate::error::Result;
@@ -36,7 +37,12 @@ pub(super) struct Mounts {
     pub(super) directories: Vec<VolumeDirectory>,
 }
 
-pub(super) fn volumes(paths: &BTreeSet<String>, how: &Volumes, notes: &mut Vec<String>) -> Result<Mounts> {
+pub(super) fn volumes(
+    paths: &BTreeSet<String>,
+    how: &Volumes,
+    account: &Account,
+    notes: &mut Vec<String>,
+) -> Result<Mounts> {
     let mut found = Mounts::default();
     if *how == Volumes::Ignore {
         return Ok(found);
@@ -44,7 +50,11 @@ pub(super) fn volumes(paths: &BTreeSet<String>, how: &Volumes, notes: &mut Vec<S
     for destination in destinations(paths, notes)? {
         let Volumes::Bind(parent) = how else {
             // Docker's options for a tmpfs but for `noexec`: a volume may hold programs.
-            let options = ["nosuid", "nodev", "mode=1777"];
+            let mut options = vec!["nosuid".to_owned(), "nodev".to_owned(), "mode=1777".to_owned()];
+            // runc before 1.2 takes the mode of the image's directory instead, which is seldom everyone's.
+            if account.uid != 0 || account.gid != 0 {
+                options.extend([format!("uid={}", account.uid), format!("gid={}", account.gid)]);
+            }
             found.mounts.push(
                 json!({ "destination": destination, "type": "tmpfs", "source": "tmpfs", "options": options }),
             );

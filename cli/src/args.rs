@@ -2,6 +2,9 @@
 //!
 //! Names, short forms and defaults are those of Docker and Podman where these have the verb.
 
+// For the tests, until there is a store of containers for the verb to work on.
+#[cfg(test)]
+mod bundle;
 mod filter;
 mod login;
 mod remote;
@@ -14,6 +17,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+#[cfg(test)]
+pub(crate) use bundle::{Bundle, VolumeKind};
 pub(crate) use filter::Filter;
 #[cfg(test)]
 pub(crate) use filter::parse as parse_filter;

@@ -3,6 +3,9 @@
 //! Names, short forms and defaults are those of Docker and Podman where these have the verb.
 
 mod containers;
+// For the tests, until there is a store of containers for the verb to work on.
+#[cfg(test)]
+mod bundle;
 mod filter;
 mod login;
 mod remote;
@@ -18,6 +21,8 @@ use clap_complete::Shell;
 
 pub(crate) use containers::{ContainerCommand, Create, Diff, Export, Ps, RemoveContainers, Rename};
 pub(crate) use filter::{ContainerFilter, Filter};
+#[cfg(test)]
+pub(crate) use bundle::{Bundle, VolumeKind};
 #[cfg(test)]
 pub(crate) use filter::parse as parse_filter;
 pub(crate) use login::{Login, Logout};

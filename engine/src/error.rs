@@ -18,6 +18,9 @@ pub enum Error {
     /// The registry does not give what is wanted.
     #[error(transparent)]
     Registry(Box<layerstore_registry::Error>),
+    /// A bundle cannot be made.
+    #[error(transparent)]
+    Bundle(#[from] crate::bundle::BundleError),
     /// There is less space than a pull will need.
     #[error("pulling needs about {needed} bytes, and {} has only {available} left", root.display())]
     NoRoom {
@@ -375,6 +378,7 @@ impl Error {
         match self {
             Self::Store(error) => error.kind(),
             Self::Archive(error) => error.kind(),
+            Self::Bundle(error) => error.kind(),
             // The end of the input, or what a decompressor does not understand.
             Self::Read { source, .. }
                 if matches!(source.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData) =>

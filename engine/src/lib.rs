@@ -4,6 +4,7 @@
 //! global state; what an operation tells while it runs goes to the listener it is given.
 
 mod changes;
+mod bundle;
 mod compose;
 mod containers;
 mod error;
@@ -34,6 +35,9 @@ use layerstore_unpack::Options;
 
 pub use containers::{Container, CreateOptions};
 pub use changes::{Change, ChangeKind};
+pub use bundle::{
+    BundleDirectory, BundleError, BundleOptions, RuntimeConfig, VolumeDirectory, Volumes,
+};
 pub use error::{Error, Result};
 pub use event::{Event, LayerName, LayerState, Listener, PullPlan};
 pub use images::{HistoryStep, ImageSummary};

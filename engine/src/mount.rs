@@ -77,7 +77,7 @@ impl Layerstore {
         let id_map = if settings.uid_map.is_empty() && settings.gid_map.is_empty() {
             None
         } else {
-            Some(IdMap::parse(&settings.uid_map.join(","), &settings.gid_map.join(","))?)
+            Some(IdMap::new(settings.uid_map.clone(), settings.gid_map.clone())?)
         };
         Ok(MountOptions {
             user_xattrs: self.unpack.overlay == OverlayXattr::User,

@@ -105,17 +105,7 @@ impl Layerstore {
 
     /// Opens a regular file of an image. Symbolic links are followed inside the image.
     pub fn open_file(&self, image: &str, path: &[u8], listener: &Listener<'_>) -> Result<File> {
-        let rootfs = self.rootfs(image, listener)?;
-        let place = rootfs.resolve(path, true)?;
-        let what = match place.kind {
-            FileType::RegularFile => {
-                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-                return Ok(rootfs.open(place.top(), &place.path, flags)?.into());
-            }
-            FileType::Directory => "a directory",
-            _ => "not a regular file",
-        };
-        Err(Error::WrongType { image: image.to_owned(), path: layerstore_unpack::shown(path), what })
+        self.rootfs(image, listener)?.open_regular(path)
     }
 
     pub(crate) fn rootfs(&self, name: &str, listener: &Listener<'_>) -> Result<Rootfs> {
@@ -225,6 +215,20 @@ impl Rootfs {
         let end = opaque.map_or(self.layers.len(), |behind| first + behind + 1);
         let (layers, beneath) = ((first..end).collect(), (end..self.layers.len()).collect());
         Place { path: Vec::new(), kind: FileType::Directory, layers, beneath }
+    }
+
+    /// Opens a regular file. Symbolic links are followed inside the image.
+    pub(crate) fn open_regular(&self, path: &[u8]) -> Result<File> {
+        let place = self.resolve(path, true)?;
+        let what = match place.kind {
+            FileType::RegularFile => {
+                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                return Ok(self.open(place.top(), &place.path, flags)?.into());
+            }
+            FileType::Directory => "a directory",
+            _ => "not a regular file",
+        };
+        Err(Error::WrongType { image: self.image.clone(), path: layerstore_unpack::shown(path), what })
     }
 
     fn resolve(&self, path: &[u8], follow: bool) -> Result<Place> {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use layerstore::Settings;
+use layerstore::{IdRange, Settings};
 
 use super::remote::size;
 use super::{LISTING_FORMAT, Mount, Umount, assignment, filter};
@@ -64,12 +64,12 @@ pub(crate) struct Storage {
     pub(crate) volatile: bool,
 
     /// User IDs in the container and what they are outside; may be given several times
-    #[arg(long, value_name = "CONTAINER:HOST:COUNT")]
-    pub(crate) uidmap: Vec<String>,
+    #[arg(long, alias = "uid-map", value_name = "CONTAINER:HOST:COUNT")]
+    pub(crate) uidmap: Vec<IdRange>,
 
     /// The same for group IDs [default: that of the user IDs]
-    #[arg(long, value_name = "CONTAINER:HOST:COUNT")]
-    pub(crate) gidmap: Vec<String>,
+    #[arg(long, alias = "gid-map", value_name = "CONTAINER:HOST:COUNT")]
+    pub(crate) gidmap: Vec<IdRange>,
 }
 
 impl Storage {

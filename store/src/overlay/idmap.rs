@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use nix::libc;
 use rustix::fs::CWD;
+use serde::{Deserialize, Serialize};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
@@ -20,7 +21,7 @@ use super::{Attempt, namespace};
 use crate::error::{Error, Result};
 
 /// Consecutive IDs of a container and of its host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdRange {
     /// The first ID in the container, and on disk.
     pub container: u32,

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::overlay::IdRange;
 
 /// What a snapshot can be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,12 +54,12 @@ pub struct Settings {
     /// Nothing of what is written is synced, not even where a program asks for it: faster, and lost with the machine.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub volatile: bool,
-    /// User IDs of the container and what they are outside, each `CONTAINER:HOST:COUNT`; none for the same.
+    /// User IDs of the container and what they are outside; none for the same.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub uid_map: Vec<String>,
+    pub uid_map: Vec<IdRange>,
     /// The same for group IDs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub gid_map: Vec<String>,
+    pub gid_map: Vec<IdRange>,
     /// The most bytes that its own files may take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota_bytes: Option<u64>,

@@ -12,6 +12,7 @@
 //!   either and breaks what a test wants broken; [`bucket`] serves blobs from elsewhere. What they saw is
 //!   [`traffic`], what they speak [`http`]; [`tls_front`] gives them TLS by an [`authority`].
 //! - [`credential_helper`] keeps logins as Docker's helpers do; [`podman`] is another client of registries.
+//! - [`runtime`] runs bundles with runc and crun.
 //!
 //! Everything here panics when it cannot do its job: a failing helper is a failing test.
 #![allow(
@@ -37,6 +38,7 @@ pub mod reference;
 pub mod registry;
 pub mod require;
 pub mod rng;
+pub mod runtime;
 pub mod sandbox;
 mod server;
 pub mod tls_front;

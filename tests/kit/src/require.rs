@@ -48,6 +48,12 @@ pub fn podman() -> bool {
     programs(&["podman"])
 }
 
+/// Whether to run a test that needs runc and crun.
+#[track_caller]
+pub fn runtimes() -> bool {
+    programs(&["runc", "crun"])
+}
+
 #[track_caller]
 fn programs(names: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();

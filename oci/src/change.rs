@@ -135,15 +135,15 @@ impl Change {
             "ENTRYPOINT" => |rest| command(rest).map(Instruction::Entrypoint),
             "ENV" => |rest| pairs(rest).map(Instruction::Env),
             "EXPOSE" => {
-                |rest| several(split(rest), |text| value::ports(text).map(|_| ())).map(Instruction::Expose)
+                |rest| several(&split(rest), |text| value::ports(text).map(|_| ())).map(Instruction::Expose)
             }
             "LABEL" => |rest| pairs(rest).map(Instruction::Label),
             "ONBUILD" => |rest| on_build(rest).map(Instruction::OnBuild),
             "STOPSIGNAL" => |rest| one(rest, value::signal).map(Instruction::StopSignal),
             "USER" => |rest| one(rest, value::filled).map(Instruction::User),
             "VOLUME" => |rest| {
-                let words = json_list(rest)?.map_or_else(|| split(rest), |list| list);
-                several(words, value::filled).map(Instruction::Volume)
+                let words = json_list(rest)?.unwrap_or_else(|| split(rest));
+                several(&words, value::filled).map(Instruction::Volume)
             },
             "WORKDIR" => |rest| one(rest, value::filled).map(Instruction::WorkDir),
             _ => {
@@ -237,7 +237,7 @@ fn one(rest: &str, check: impl Fn(&str) -> Result<(), String>) -> Result<Word, S
     Ok(word)
 }
 
-fn several(words: Vec<String>, check: impl Fn(&str) -> Result<(), String>) -> Result<Vec<Word>, String> {
+fn several(words: &[String], check: impl Fn(&str) -> Result<(), String>) -> Result<Vec<Word>, String> {
     if words.is_empty() {
         return Err("the list is empty".to_owned());
     }

@@ -1,7 +1,6 @@
 //! Words of instructions: where they end, and what their quotes and variables stand for.
 //!
-//! As BuildKit's `parser` splits and its `shell` lexer expands them, without the patterns of `${name#…}` and
-//! `${name/…}`.
+//! As Docker's builder does both, without the patterns of `${name#…}` and `${name/…}`.
 
 use std::iter::Peekable;
 use std::str::Chars;

@@ -137,7 +137,7 @@ impl<'a, W: Write> Differ<'a, W> {
                 self.memory = self.memory.saturating_sub(first.len() as u64 + LINK);
             }
             let entry = Entry::hard_link(&self.path, &first);
-            return self.append(&with(entry, &node.stat)).map(|()| None);
+            return self.append(&self.with(entry, &node.stat)).map(|()| None);
         }
         let xattrs = self.xattrs.read(&node, &self.path)?;
         if xattrs.whiteout && kind == FileType::RegularFile && node.stat.st_size == 0 {
@@ -188,7 +188,7 @@ impl<'a, W: Write> Differ<'a, W> {
         let name: &[u8] = if prefix.is_empty() { b"./" } else { &prefix };
         let (opaque, copied) = (xattrs.opaque, xattrs.copied);
         self.check_records(&xattrs)?;
-        self.append(&Entry { xattrs: xattrs.exported, ..with(Entry::directory(name), &node.stat) })?;
+        self.append(&Entry { xattrs: xattrs.exported, ..self.with(Entry::directory(name), &node.stat) })?;
         if opaque == Opaque::Yes {
             self.append(&Entry::regular(&[&prefix, OPAQUE].concat(), 0))?;
         }
@@ -221,7 +221,7 @@ impl<'a, W: Write> Differ<'a, W> {
             FileType::Fifo => Entry::fifo(&self.path),
             _ => return Err(refused(&self.path, "its type is not known")),
         };
-        self.append(&Entry { xattrs: xattrs.exported, ..with(entry, &node.stat) })
+        self.append(&Entry { xattrs: xattrs.exported, ..self.with(entry, &node.stat) })
     }
 
     fn regular(&mut self, node: &Node, xattrs: Xattrs) -> Result<(), DiffError> {
@@ -236,7 +236,7 @@ impl<'a, W: Write> Differ<'a, W> {
         let data = sparse.as_deref().unwrap_or(&whole).to_vec();
         let archived_size = data.iter().map(|segment| segment.len).sum();
         let entry = Entry::regular(path, size);
-        let entry = Entry { archived_size, sparse, xattrs: xattrs.exported, ..with(entry, &node.stat) };
+        let entry = Entry { archived_size, sparse, xattrs: xattrs.exported, ..self.with(entry, &node.stat) };
         self.append(&entry)?;
         let (path, writer) = (self.path.as_slice(), &mut self.writer);
         for segment in data {
@@ -281,6 +281,25 @@ impl<'a, W: Write> Differ<'a, W> {
         Ok(())
     }
 
+    /// The attributes that all kinds of entries have.
+    fn with(&self, entry: Entry, stat: &Stat) -> Entry {
+        let mtime = Timestamp {
+            seconds: stat.st_mtime,
+            // Less than a second, whatever its type.
+            nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+        };
+        let newest = self.options.newest.map(|seconds| Timestamp { seconds, nanoseconds: 0 });
+        let later =
+            |newest: &Timestamp| (mtime.seconds, mtime.nanoseconds) > (newest.seconds, newest.nanoseconds);
+        Entry {
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid.into(),
+            gid: stat.st_gid.into(),
+            mtime: newest.filter(later).unwrap_or(mtime),
+            ..entry
+        }
+    }
+
     /// All of them are in one PAX header with the paths.
     fn check_records(&self, xattrs: &Xattrs) -> Result<(), DiffError> {
         let limit = self.options.limits.tar.extension;
@@ -298,19 +317,4 @@ fn count(memory: &mut u64, bytes: u64, limit: u64, path: &[u8]) -> Result<(), Di
         return Err(too_much(path, "bytes of names to be kept in memory", limit));
     }
     Ok(())
-}
-
-/// The attributes that all kinds of entries have.
-fn with(entry: Entry, stat: &Stat) -> Entry {
-    Entry {
-        mode: stat.st_mode & 0o7777,
-        uid: stat.st_uid.into(),
-        gid: stat.st_gid.into(),
-        mtime: Timestamp {
-            seconds: stat.st_mtime,
-            // Less than a second, whatever its type.
-            nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
-        },
-        ..entry
-    }
 }

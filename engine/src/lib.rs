@@ -3,6 +3,7 @@
 //! [`Layerstore`] is the one type to start from. Nothing here prints, reads the environment or keeps
 //! global state; what an operation tells while it runs goes to the listener it is given.
 
+mod build;
 mod compose;
 mod error;
 mod event;
@@ -26,6 +27,7 @@ use std::path::Path;
 use layerstore_store::{Store, Surroundings};
 use layerstore_unpack::Options;
 
+pub use build::{Built, CommitOptions, ImportOptions};
 pub use error::{Error, Result};
 pub use event::{Event, LayerName, LayerState, Listener, PullPlan};
 pub use images::{HistoryStep, ImageSummary};

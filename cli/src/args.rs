@@ -2,7 +2,9 @@
 //!
 //! Names, short forms and defaults are those of Docker and Podman where these have the verb.
 
+mod commit;
 mod filter;
+mod import;
 mod login;
 mod remote;
 #[cfg(test)]
@@ -17,6 +19,7 @@ use clap_complete::Shell;
 pub(crate) use filter::Filter;
 #[cfg(test)]
 pub(crate) use filter::parse as parse_filter;
+pub(crate) use import::Import;
 pub(crate) use login::{Login, Logout};
 pub(crate) use remote::{
     Manifest, ManifestInspect, ManifestReferrers, Pull, PullPolicy, Push, RegistryArgs, Search,
@@ -106,6 +109,7 @@ pub(crate) enum Command {
     Pull(Pull),
     Push(Push),
     Load(Load),
+    Import(Import),
     Images(Images),
     Inspect(Inspect),
     History(History),
@@ -135,6 +139,7 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
     History(History),
+    Import(Import),
     Inspect(Inspect),
     Load(Load),
     #[command(visible_alias = "list")]
@@ -163,6 +168,7 @@ impl Command {
         match self {
             Self::Image(verb) => match verb {
                 ImageCommand::History(args) => Self::History(args),
+                ImageCommand::Import(args) => Self::Import(args),
                 ImageCommand::Inspect(args) => Self::Inspect(args),
                 ImageCommand::Load(args) => Self::Load(args),
                 ImageCommand::Ls(args) => Self::Images(args),

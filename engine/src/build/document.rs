@@ -79,7 +79,7 @@ impl Layerstore {
     }
 
     /// The descriptor with OCI's media type: a manifest has those of one kind.
-    fn as_oci(&self, layer: Descriptor, here: bool) -> Result<Descriptor> {
+    pub(super) fn as_oci(&self, layer: Descriptor, here: bool) -> Result<Descriptor> {
         let LayerKind::Layer { compression, foreign } = LayerKind::of(&layer.media_type) else {
             return Ok(layer);
         };

@@ -112,7 +112,10 @@ pub struct Encoder {
 
 impl std::fmt::Debug for Encoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Encoder").field("compression", &self.compression).field("bytes", &self.bytes).finish()
+        f.debug_struct("Encoder")
+            .field("compression", &self.compression)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
     }
 }
 

@@ -51,7 +51,7 @@ pub(crate) enum CompressionForm {
 }
 
 impl Commit {
-    /// `created` is what SOURCE_DATE_EPOCH says, see [`crate::context::source_date_epoch`].
+    /// `created` is what `SOURCE_DATE_EPOCH` says, see [`crate::context::source_date_epoch`].
     pub(crate) fn options(&self, created: Option<i64>) -> CommitOptions {
         let compression = match self.compression {
             CompressionForm::Gzip => Compression::Gzip,

@@ -112,6 +112,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Something that is not a tar archive, of which these are the first bytes.
+    pub fn not_tar(first: &[u8]) -> Self {
+        Self::NotTar { format: format_of(first) }
+    }
+
     /// The class of this error.
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -6,7 +6,9 @@ mod containers;
 // For the tests, until there is a store of containers for the verb to work on.
 #[cfg(test)]
 mod bundle;
+mod commit;
 mod filter;
+mod import;
 mod login;
 mod remote;
 #[cfg(test)]
@@ -25,6 +27,7 @@ pub(crate) use filter::{ContainerFilter, Filter};
 pub(crate) use bundle::{Bundle, VolumeKind};
 #[cfg(test)]
 pub(crate) use filter::parse as parse_filter;
+pub(crate) use import::Import;
 pub(crate) use login::{Login, Logout};
 pub(crate) use remote::{
     Manifest, ManifestInspect, ManifestReferrers, Pull, PullPolicy, Push, RegistryArgs, Search,
@@ -116,6 +119,7 @@ pub(crate) enum Command {
     Pull(Pull),
     Push(Push),
     Load(Load),
+    Import(Import),
     Images(Images),
     Inspect(Inspect),
     History(History),
@@ -155,6 +159,7 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
     History(History),
+    Import(Import),
     Inspect(Inspect),
     Load(Load),
     #[command(visible_alias = "list")]
@@ -183,6 +188,7 @@ impl Command {
         match self {
             Self::Image(verb) => match verb {
                 ImageCommand::History(args) => Self::History(args),
+                ImageCommand::Import(args) => Self::Import(args),
                 ImageCommand::Inspect(args) => Self::Inspect(args),
                 ImageCommand::Load(args) => Self::Load(args),
                 ImageCommand::Ls(args) => Self::Images(args),

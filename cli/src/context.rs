@@ -1,6 +1,7 @@
 //! What the environment says: where the store is, what to log, whether colours are wanted.
 
 use std::env;
+use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
@@ -73,6 +74,25 @@ impl Context {
     }
 }
 
+/// When what is made counts as made, if the environment says so: in seconds since 1970, see
+/// <https://reproducible-builds.org/specs/source-date-epoch/>.
+pub(crate) fn source_date_epoch() -> Result<Option<i64>, Failure> {
+    epoch(env::var_os("SOURCE_DATE_EPOCH").as_deref())
+}
+
+fn epoch(value: Option<&OsStr>) -> Result<Option<i64>, Failure> {
+    let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
+    let digits = value.to_str().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    // The last second of the year 9999, behind which the times of an image's config have no form.
+    match digits.and_then(|text| text.parse().ok()).filter(|seconds| *seconds < 253_402_300_800) {
+        Some(seconds) => Ok(Some(seconds)),
+        None => Err(Failure::usage(format!(
+            "SOURCE_DATE_EPOCH is `{}`, which is no number of seconds since 1970",
+            value.display()
+        ))),
+    }
+}
+
 /// The store of the system for root, one of their own for others (XDG base directory specification:
 /// a path that is not absolute is ignored).
 fn default_root(is_root: bool, variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
@@ -128,5 +148,17 @@ mod tests {
         let relative = ("XDG_DATA_HOME", "data");
         assert_eq!(root_with(false, &[home, relative]), Some("/home/u/.local/share/layerstore".into()));
         assert_eq!(root_with(false, &[relative]), None);
+    }
+
+    #[test]
+    fn the_time_of_making_is_a_number_of_seconds() {
+        let parsed = |text: &str| epoch(Some(OsStr::new(text)));
+        assert_eq!(epoch(None), Ok(None));
+        assert_eq!(parsed(""), Ok(None));
+        assert_eq!(parsed("0"), Ok(Some(0)));
+        assert_eq!(parsed("1700000000"), Ok(Some(1_700_000_000)));
+        for wrong in ["-1", "1.5", "now", "+3", " 1", "253402300800", "99999999999999999999"] {
+            assert_eq!(parsed(wrong).unwrap_err().exit, crate::errors::Exit::WrongUsage, "{wrong}");
+        }
     }
 }

@@ -115,7 +115,7 @@ impl From<layerstore::Error> for Failure {
         use layerstore::Error;
 
         let mut failure = Self::of(error.kind(), &error);
-        if matches!(error, Error::NoSetting { .. } | Error::BadSetting { .. }) {
+        if matches!(error, Error::NoSetting { .. } | Error::BadSetting { .. } | Error::Change(_)) {
             failure.exit = Exit::WrongUsage;
         }
         match &error {
@@ -163,6 +163,7 @@ impl From<layerstore::Error> for Failure {
                 }
                 failure.hint(format!("push one of {} with --platform", present.join(", ")))
             }
+            Error::ImageArchive { name } => failure.hint(format!("`layerstore load -i {name}` takes it")),
             Error::NoDestination { .. } => {
                 failure.hint("name the destination: `layerstore push IMAGE HOST/NAME:TAG`")
             }

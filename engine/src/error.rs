@@ -3,7 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
-use layerstore_oci::{DiffId, Digest, DocumentError, ErrorKind, Platform, PlatformError, ReferenceError};
+use layerstore_oci::{
+    ChangeError, DiffId, Digest, DocumentError, ErrorKind, Platform, PlatformError, ReferenceError,
+};
 
 /// A failed operation.
 #[derive(Debug, thiserror::Error)]
@@ -271,9 +273,9 @@ pub enum Error {
         /// As given.
         name: String,
     },
-    /// What was written to a snapshot cannot be read.
-    #[error("{what}")]
-    Diff {
+    /// The files of a snapshot cannot be counted.
+    #[error("cannot count the files of {what}")]
+    Count {
         /// The container or snapshot.
         what: String,
         /// The reason.
@@ -353,6 +355,37 @@ pub enum Error {
         /// What it can be.
         wanted: &'static str,
     },
+    /// A change to an image's config that makes no sense.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// No layer can be made of a directory.
+    #[error("cannot make a layer of {}", path.display())]
+    Diff {
+        /// The directory.
+        path: PathBuf,
+        /// The reason.
+        source: layerstore_unpack::DiffError,
+    },
+    /// A blob of an image that should be here, and that another image is to be built on.
+    #[error("image {image} cannot be built on: the store does not have its {digest} any more")]
+    LostBlob {
+        /// The image ID.
+        image: Digest,
+        /// The manifest, config or layer.
+        digest: Digest,
+    },
+    /// An archive of images where a root filesystem is wanted.
+    #[error("{name} is an archive of images, not a root filesystem")]
+    ImageArchive {
+        /// The file, or `-` for a stream.
+        name: String,
+    },
+    /// A time that an image's config cannot have.
+    #[error("{seconds} seconds since 1970 is no time that an image can have")]
+    BadTime {
+        /// As given.
+        seconds: i64,
+    },
     /// Given up because another part of the operation failed, whose error is the one that is reported.
     #[error("the operation was given up")]
     Cancelled,
@@ -403,8 +436,12 @@ impl Error {
             | Self::NoContainer { .. }
             | Self::NoImageOrContainer { .. }
             | Self::Incomplete { .. } => ErrorKind::NotFound,
-            Self::WrongDigest { .. } => ErrorKind::Corrupt,
+            Self::WrongDigest { .. } | Self::LostBlob { .. } => ErrorKind::Corrupt,
+            Self::Change(error) => error.kind(),
+            Self::Count { source, .. } => source.kind(),
             Self::DigestAsTag { .. }
+            | Self::ImageArchive { .. }
+            | Self::BadTime { .. }
             | Self::NoDestination { .. }
             | Self::MountOverStore { .. }
             | Self::ReservedName { .. }

@@ -5,6 +5,7 @@
 
 mod changes;
 mod bundle;
+mod build;
 mod compose;
 mod containers;
 mod error;
@@ -38,6 +39,7 @@ pub use changes::{Change, ChangeKind};
 pub use bundle::{
     BundleDirectory, BundleError, BundleOptions, RuntimeConfig, VolumeDirectory, Volumes,
 };
+pub use build::{Built, CommitOptions, ImportOptions};
 pub use error::{Error, Result};
 pub use event::{Event, LayerName, LayerState, Listener, PullPlan};
 pub use images::{HistoryStep, ImageSummary};

@@ -152,7 +152,7 @@ impl Sandbox {
     /// The layer that is made of a tree gives the same tree, and that the same layer.
     fn check_way_back(&self, tree: &Tree, target: &Path) {
         let limits = Limits::default();
-        let options = DiffOptions { overlay: self.options.overlay, holes: Holes::Keep, limits };
+        let options = DiffOptions { overlay: self.options.overlay, holes: Holes::Keep, newest: None, limits };
         // By way of a symbolic link a layer can make directories that no layer can name.
         let whiteout = |name: &[u8]| name.starts_with(b".wh.");
         if tree.snapshot.entries.keys().any(|path| path.split(|byte| *byte == b'/').any(whiteout)) {

@@ -8,6 +8,7 @@
 
 #[macro_use]
 mod digest;
+mod change;
 mod config;
 mod document;
 mod error;
@@ -17,6 +18,7 @@ mod platform;
 mod reference;
 mod verified;
 
+pub use change::{Change, ChangeError, apply as apply_changes};
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig};
 pub use digest::{Algorithm, ChainId, DiffId, Digest, DigestError, Hasher};
 pub use document::{Descriptor, Document, DocumentError, Index, MAX_DOCUMENT_BYTES, Manifest};

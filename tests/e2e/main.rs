@@ -10,6 +10,7 @@ mod faults;
 mod fixtures;
 mod forms;
 mod full_disk;
+mod import;
 mod kill;
 mod limits;
 mod login;

@@ -54,6 +54,10 @@ pub struct DiffOptions {
     pub overlay: OverlayXattr,
     /// What becomes of holes.
     pub holes: Holes,
+    /// The newest time that the layer has: what was changed later counts as changed then. In seconds since 1970. So
+    /// the same content made at different times gives the same layer, see
+    /// <https://reproducible-builds.org/specs/source-date-epoch/>. Without it times are as they are.
+    pub newest: Option<i64>,
     /// How large the layer may become, so that who reads it with the same limits takes it: paths, links and
     /// attributes that [`Limits::tar`] does not allow are refused, holes that do not fit into a sparse map are
     /// filled. `memory` counts something else than for unpacking: the names that are still to do in the

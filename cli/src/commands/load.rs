@@ -37,15 +37,15 @@ pub(super) fn run(context: &Context, args: &Load) -> Result<(), Failure> {
     print(loaded(&report))
 }
 
-/// What to load: standard input is handed on as it is, be it a pipe, a file or a directory.
-fn source(input: Option<&Path>) -> Result<Source, Failure> {
+/// What to load or import: standard input is handed on as it is, be it a pipe, a file or a directory.
+pub(super) fn source(input: Option<&Path>) -> Result<Source, Failure> {
     if let Some(path) = input.filter(|path| path.as_os_str() != "-") {
         return Ok(Source::Path(path.to_owned()));
     }
     let stdin = io::stdin();
     if stdin.is_terminal() {
-        return Err(Failure::usage("nothing to load: standard input is a terminal")
-            .hint("name an archive or a directory with -i"));
+        return Err(Failure::usage("nothing to read: standard input is a terminal")
+            .hint("name an archive, or send one through a pipe"));
     }
     let file = stdin.as_fd().try_clone_to_owned().map_err(|source| Error::File {
         action: "open",

@@ -9,6 +9,7 @@ mod containers;
 mod gc;
 mod history;
 mod images;
+mod import;
 mod info;
 mod inspect;
 mod limits;
@@ -43,6 +44,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failures> {
         Command::Search(args) => search::run(&context, &args)?,
         Command::Manifest(verb) => manifest::run(&context, &verb)?,
         Command::Load(args) => load::run(&context, &args)?,
+        Command::Import(args) => import::run(&context, &args)?,
         Command::Images(args) => images::run(&context, &args)?,
         Command::Inspect(args) => inspect::run(&context, &args)?,
         Command::History(args) => history::run(&context, &args)?,

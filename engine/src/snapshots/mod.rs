@@ -328,7 +328,7 @@ impl Snapshots<'_> {
             return Err(layerstore_store::Error::LostTree { what: format!("snapshot {key}"), path }.into());
         }
         let found = layerstore_unpack::usage(&path)
-            .map_err(|source| Error::Diff { what: format!("snapshot {key}"), source })?;
+            .map_err(|source| Error::Count { what: format!("snapshot {key}"), source })?;
         let usage = Usage { bytes: found.bytes, allocated: found.allocated, inodes: found.inodes };
         store.record_usage(&tree, usage)?;
         Ok(usage)

@@ -94,13 +94,13 @@ impl<W: Write> Entries<W> {
         if !more {
             self.memory = self.memory.saturating_sub(first.len() as u64 + LINK);
         }
-        Ok(Some(with(Entry::hard_link(path, &first), &node.stat)))
+        Ok(Some(self.with(Entry::hard_link(path, &first), &node.stat)))
     }
 
     pub(super) fn directory(&mut self, node: &Node, xattrs: Xattrs, path: &[u8]) -> Result<(), DiffError> {
         let name = if path.is_empty() { b"./".to_vec() } else { [path, b"/"].concat() };
         self.check_records(&xattrs, path)?;
-        let entry = Entry { xattrs: xattrs.exported, ..with(Entry::directory(&name), &node.stat) };
+        let entry = Entry { xattrs: xattrs.exported, ..self.with(Entry::directory(&name), &node.stat) };
         self.append(&entry, path)
     }
 
@@ -122,7 +122,7 @@ impl<W: Write> Entries<W> {
             FileType::Fifo => Entry::fifo(path),
             _ => return Err(refused(path, "its type is not known")),
         };
-        self.append(&Entry { xattrs: xattrs.exported, ..with(entry, &node.stat) }, path)?;
+        self.append(&Entry { xattrs: xattrs.exported, ..self.with(entry, &node.stat) }, path)?;
         self.remember(node, path)
     }
 
@@ -144,7 +144,7 @@ impl<W: Write> Entries<W> {
         let data = sparse.as_deref().unwrap_or(&whole).to_vec();
         let archived_size = data.iter().map(|segment| segment.len).sum();
         let entry = Entry::regular(path, size);
-        let entry = Entry { archived_size, sparse, xattrs: xattrs.exported, ..with(entry, &node.stat) };
+        let entry = Entry { archived_size, sparse, xattrs: xattrs.exported, ..self.with(entry, &node.stat) };
         self.append(&entry, path)?;
         let writer = &mut self.writer;
         for segment in data {
@@ -189,6 +189,25 @@ impl<W: Write> Entries<W> {
         Ok(())
     }
 
+    /// The attributes that all kinds of entries have.
+    fn with(&self, entry: Entry, stat: &Stat) -> Entry {
+        let mtime = Timestamp {
+            seconds: stat.st_mtime,
+            // Less than a second, whatever its type.
+            nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+        };
+        let newest = self.options.newest.map(|seconds| Timestamp { seconds, nanoseconds: 0 });
+        let later =
+            |newest: &Timestamp| (mtime.seconds, mtime.nanoseconds) > (newest.seconds, newest.nanoseconds);
+        Entry {
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid.into(),
+            gid: stat.st_gid.into(),
+            mtime: newest.filter(later).unwrap_or(mtime),
+            ..entry
+        }
+    }
+
     /// All of them are in one PAX header with the paths.
     fn check_records(&self, xattrs: &Xattrs, path: &[u8]) -> Result<(), DiffError> {
         let limit = self.options.limits.tar.extension;
@@ -197,20 +216,5 @@ impl<W: Write> Entries<W> {
             return Err(too_much(path, "bytes of a PAX header", limit));
         }
         Ok(())
-    }
-}
-
-/// The attributes that all kinds of entries have.
-fn with(entry: Entry, stat: &Stat) -> Entry {
-    Entry {
-        mode: stat.st_mode & 0o7777,
-        uid: stat.st_uid.into(),
-        gid: stat.st_gid.into(),
-        mtime: Timestamp {
-            seconds: stat.st_mtime,
-            // Less than a second, whatever its type.
-            nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
-        },
-        ..entry
     }
 }

@@ -154,3 +154,35 @@ fn attributes_are_numbers_and_times_are_exact() {
     assert_eq!(std::fs::read(upper.path("f")).unwrap(), b"data");
     assert_eq!(upper.diff().stream, layer.stream);
 }
+
+#[test]
+fn what_is_newer_than_allowed_counts_as_the_newest() {
+    let upper = Upper::new();
+    upper
+        .dir("d")
+        .file("d/new", "")
+        .file("d/old", "")
+        .file("d/same", "")
+        .link("d/new", "d/other")
+        .symlink("l", "x");
+    let set = |path: &str, seconds, nanoseconds| {
+        let time = rustix::fs::Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+        let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::utimensat(rustix::fs::CWD, upper.path(path), &times, flags).unwrap();
+    };
+    for (path, seconds, nanoseconds) in
+        [("d/new", 1000, 1), ("d/old", 999, 7), ("d/same", 1000, 0), ("d", 1001, 0), ("l", 5000, 0)]
+    {
+        set(path, seconds, nanoseconds);
+    }
+    let layer = upper.diff_with(&DiffOptions { newest: Some(1000), ..options() }).unwrap();
+    let time = |path: &str| {
+        let mtime = layer.at(path).mtime;
+        (mtime.seconds, mtime.nanoseconds)
+    };
+    for path in ["./", "d/", "d/new", "d/other", "d/same", "l"] {
+        assert_eq!(time(path), (1000, 0), "{path}");
+    }
+    assert_eq!(time("d/old"), (999, 7));
+}

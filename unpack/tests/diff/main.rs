@@ -28,7 +28,7 @@ use layerstore_unpack::{
 use rustix::fs::{FileType, XattrFlags};
 
 fn options() -> DiffOptions {
-    DiffOptions { overlay: overlay(), holes: Holes::Keep, limits: Limits::default() }
+    DiffOptions { overlay: overlay(), holes: Holes::Keep, newest: None, limits: Limits::default() }
 }
 
 fn overlay() -> OverlayXattr {

@@ -5,6 +5,7 @@
 mod filter;
 mod login;
 mod remote;
+mod save;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ pub(crate) use login::{Login, Logout};
 pub(crate) use remote::{
     Manifest, ManifestInspect, ManifestReferrers, Pull, PullPolicy, Push, RegistryArgs, Search,
 };
+pub(crate) use save::{ArchiveFormat, Save};
 
 const LISTING_FORMAT: &str = "\
 table (columns, the default), 'table TEMPLATE' (columns of your choice), json (one object per line) \
@@ -106,6 +108,7 @@ pub(crate) enum Command {
     Pull(Pull),
     Push(Push),
     Load(Load),
+    Save(Save),
     Images(Images),
     Inspect(Inspect),
     History(History),
@@ -144,6 +147,7 @@ pub(crate) enum ImageCommand {
     Push(Push),
     #[command(visible_alias = "remove")]
     Rm(Remove),
+    Save(Save),
     Tag(Tag),
     #[command(visible_alias = "unmount")]
     Umount(Umount),
@@ -170,6 +174,7 @@ impl Command {
                 ImageCommand::Pull(args) => Self::Pull(args),
                 ImageCommand::Push(args) => Self::Push(args),
                 ImageCommand::Rm(args) => Self::Rmi(args),
+                ImageCommand::Save(args) => Self::Save(args),
                 ImageCommand::Tag(args) => Self::Tag(args),
                 ImageCommand::Umount(args) => Self::Umount(args),
             },

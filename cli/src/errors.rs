@@ -139,8 +139,9 @@ impl From<layerstore::Error> for Failure {
                 if present.is_empty() {
                     return failure;
                 }
-                failure.hint(format!("push one of {} with --platform", present.join(", ")))
+                failure.hint(format!("choose one of {} with --platform", present.join(", ")))
             }
+            Error::NotAnImage { .. } => failure.hint("`save --format oci` takes it"),
             Error::NoDestination { .. } => {
                 failure.hint("name the destination: `layerstore push IMAGE HOST/NAME:TAG`")
             }

@@ -28,7 +28,7 @@ pub enum Error {
         /// Bytes that are free.
         available: u64,
     },
-    /// Some platforms of an image that is to be pushed are not in the store.
+    /// Some platforms of an image that is to be pushed or saved are not in the store.
     #[error("the store does not have all of `{name}`: it lacks {}", missing.join(", "))]
     Incomplete {
         /// The image.
@@ -37,6 +37,24 @@ pub enum Error {
         missing: Vec<String>,
         /// Platforms that are there.
         present: Vec<String>,
+    },
+    /// Blobs that an image needs are not in the store.
+    #[error("the store has no blobs {}", comma(digests))]
+    NoBlobs {
+        /// The blobs.
+        digests: Vec<Digest>,
+    },
+    /// An artifact that is no image, for an archive that holds images only.
+    #[error("`{name}` is no image but an artifact of another kind, which only an OCI archive can hold")]
+    NotAnImage {
+        /// As given.
+        name: String,
+    },
+    /// What was to be written could not be written.
+    #[error("cannot write the archive")]
+    Output {
+        /// The reason.
+        source: io::Error,
     },
     /// Something has no name to be pushed under.
     #[error("`{name}` is no name of an image, and so says nothing about the registry to push to")]
@@ -317,9 +335,10 @@ impl Error {
             {
                 ErrorKind::Corrupt
             }
-            Self::File { source, .. } | Self::Read { source, .. } | Self::Sandbox { source } => {
-                ErrorKind::of_io(source)
-            }
+            Self::File { source, .. }
+            | Self::Read { source, .. }
+            | Self::Sandbox { source }
+            | Self::Output { source } => ErrorKind::of_io(source),
             Self::Unpack { source, .. } => source.kind(),
             Self::Document { source, .. } => source.kind(),
             Self::DiffIdMismatch { .. } | Self::DocumentMismatch { .. } | Self::MissingBlob { .. } => {
@@ -331,6 +350,7 @@ impl Error {
             | Self::NoImage { .. }
             | Self::NoPath { .. }
             | Self::NotMounted { .. }
+            | Self::NoBlobs { .. }
             | Self::Incomplete { .. } => ErrorKind::NotFound,
             Self::WrongDigest { .. } => ErrorKind::Corrupt,
             Self::DigestAsTag { .. }
@@ -346,9 +366,10 @@ impl Error {
             | Self::Ambiguous { .. }
             | Self::WrongType { .. } => ErrorKind::InvalidInput,
             Self::SeveralNames { .. } | Self::Mounted { .. } => ErrorKind::InUse,
-            Self::OtherFlavour { .. } | Self::NotUnpackable { .. } | Self::ForeignLayer { .. } => {
-                ErrorKind::Unsupported
-            }
+            Self::OtherFlavour { .. }
+            | Self::NotUnpackable { .. }
+            | Self::NotAnImage { .. }
+            | Self::ForeignLayer { .. } => ErrorKind::Unsupported,
             Self::Registry(error) => error.kind(),
             Self::NoRoom { .. } => ErrorKind::NoSpace,
             Self::Cancelled => ErrorKind::Io,
@@ -361,4 +382,8 @@ fn list(platforms: &[Platform]) -> String {
         return "none".to_owned();
     }
     platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn comma(digests: &[Digest]) -> String {
+    digests.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -14,12 +14,14 @@ mod load;
 mod mount;
 mod names;
 mod options;
+mod parts;
 mod policy;
 mod pull;
 mod push;
 mod remote;
 mod remove;
 mod rootfs;
+mod save;
 
 use std::path::Path;
 
@@ -30,6 +32,7 @@ pub use error::{Error, Result};
 pub use event::{Event, LayerName, LayerState, Listener, PullPlan};
 pub use images::{HistoryStep, ImageSummary};
 pub use info::Info;
+pub use layerstore_archive::ArchiveForm;
 pub use layerstore_oci as oci;
 pub use layerstore_registry as registry;
 pub use layerstore_unpack::{Devices, Limits, Privileged};
@@ -40,6 +43,7 @@ pub use pull::{PullOptions, PullReport, When};
 pub use push::{PushOptions, PushReport};
 pub use remove::{Collected, CollectedObject, Removed};
 pub use rootfs::{FileEntry, FileKind, ListOptions};
+pub use save::{SaveOptions, SaveReport};
 
 /// An open image store.
 #[derive(Debug)]

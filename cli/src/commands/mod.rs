@@ -17,6 +17,7 @@ mod mount;
 mod pull;
 mod push;
 mod rmi;
+mod save;
 mod search;
 mod tag;
 mod umount;
@@ -37,6 +38,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failures> {
         Command::Search(args) => search::run(&context, &args)?,
         Command::Manifest(verb) => manifest::run(&context, &verb)?,
         Command::Load(args) => load::run(&context, &args)?,
+        Command::Save(args) => save::run(&context, &args)?,
         Command::Images(args) => images::run(&context, &args)?,
         Command::Inspect(args) => inspect::run(&context, &args)?,
         Command::History(args) => history::run(&context, &args)?,

@@ -213,8 +213,9 @@ fn index(images: &[NamedDescriptor]) -> Index {
     Index { media_type: media_type::OCI_INDEX.to_owned(), manifests, annotations: BTreeMap::new() }
 }
 
+/// Names are in full, as podman writes them: it would take Docker's `app:1` for `localhost/app:1`.
 fn raw_entry(entry: &DockerEntry) -> RawEntry<'_> {
-    let names: Vec<String> = entry.names.iter().map(Reference::familiar).collect();
+    let names: Vec<String> = entry.names.iter().map(ToString::to_string).collect();
     RawEntry {
         config: layout_path(&entry.config),
         repo_tags: (!names.is_empty()).then_some(names),

@@ -21,6 +21,7 @@ mod real_images;
 mod recovery;
 mod remote;
 mod remote_looks;
+mod save;
 mod stack_model;
 mod stacks;
 mod verbs;

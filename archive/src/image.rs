@@ -8,15 +8,15 @@ use serde::Deserialize;
 
 use crate::{Error, Members, normalise_member};
 
-const OCI_LAYOUT: &str = "oci-layout";
-const INDEX: &str = "index.json";
-const MANIFEST: &str = "manifest.json";
+pub(crate) const OCI_LAYOUT: &str = "oci-layout";
+pub(crate) const INDEX: &str = "index.json";
+pub(crate) const MANIFEST: &str = "manifest.json";
 /// Of docker-archives older than `manifest.json`.
 const REPOSITORIES: &str = "repositories";
 /// Full image name; containerd and Docker write it.
-const IMAGE_NAME: &str = "io.containerd.image.name";
+pub(crate) const IMAGE_NAME: &str = "io.containerd.image.name";
 /// Name or tag (OCI image spec, "Pre-Defined Annotation Keys").
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// An image or index of an archive, with the names it has there.
 #[derive(Debug, Clone, PartialEq, Eq)]

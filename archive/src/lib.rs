@@ -1,4 +1,5 @@
-//! Image archives, read: docker-archive (old and 25+), OCI archive and OCI layout directory.
+//! Image archives: docker-archive (old and 25+), OCI archive and OCI layout directory are read, the first in its new
+//! form and the second are written.
 //!
 //! This crate finds the images and where their blobs are. It knows nothing of a store, follows no
 //! index below `index.json`, and trusts no digest: whoever reads a blob verifies it.
@@ -12,6 +13,8 @@
 //! * [`Directory`], an unpacked archive or layout. No link in it leads outside.
 //!
 //! All three are [`Members`], from which [`images`] reads what the archive holds.
+//!
+//! [`ArchiveWriter`] writes an archive as one stream.
 
 mod directory;
 mod error;
@@ -20,6 +23,7 @@ mod member;
 mod source;
 mod stream;
 mod tar_file;
+mod write;
 
 pub use directory::Directory;
 pub use error::Error;
@@ -28,6 +32,7 @@ pub use member::{MemberMap, Members, normalise_member};
 pub use source::Source;
 pub use stream::{Stream, scan_stream};
 pub use tar_file::{Extent, Section, TarFile};
+pub use write::{ArchiveForm, ArchiveWriter, DockerEntry, NamedDescriptor, WriteError};
 
 #[cfg(test)]
 mod tests;

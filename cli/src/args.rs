@@ -11,6 +11,7 @@ mod filter;
 mod import;
 mod login;
 mod remote;
+mod save;
 #[cfg(test)]
 mod tests;
 mod tree_diff;
@@ -32,6 +33,7 @@ pub(crate) use login::{Login, Logout};
 pub(crate) use remote::{
     Manifest, ManifestInspect, ManifestReferrers, Pull, PullPolicy, Push, RegistryArgs, Search,
 };
+pub(crate) use save::{ArchiveFormat, Save};
 
 pub(crate) use tree_diff::TreeDiff;
 
@@ -120,6 +122,7 @@ pub(crate) enum Command {
     Push(Push),
     Load(Load),
     Import(Import),
+    Save(Save),
     Images(Images),
     Inspect(Inspect),
     History(History),
@@ -169,6 +172,7 @@ pub(crate) enum ImageCommand {
     Push(Push),
     #[command(visible_alias = "remove")]
     Rm(Remove),
+    Save(Save),
     Tag(Tag),
     #[command(visible_alias = "unmount")]
     Umount(Umount),
@@ -196,6 +200,7 @@ impl Command {
                 ImageCommand::Pull(args) => Self::Pull(args),
                 ImageCommand::Push(args) => Self::Push(args),
                 ImageCommand::Rm(args) => Self::Rmi(args),
+                ImageCommand::Save(args) => Self::Save(args),
                 ImageCommand::Tag(args) => Self::Tag(args),
                 ImageCommand::Umount(args) => Self::Umount(args),
             },

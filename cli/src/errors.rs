@@ -161,9 +161,10 @@ impl From<layerstore::Error> for Failure {
                 if present.is_empty() {
                     return failure;
                 }
-                failure.hint(format!("push one of {} with --platform", present.join(", ")))
+                failure.hint(format!("choose one of {} with --platform", present.join(", ")))
             }
             Error::ImageArchive { name } => failure.hint(format!("`layerstore load -i {name}` takes it")),
+            Error::NotAnImage { .. } => failure.hint("`save --format oci` takes it"),
             Error::NoDestination { .. } => {
                 failure.hint("name the destination: `layerstore push IMAGE HOST/NAME:TAG`")
             }

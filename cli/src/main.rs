@@ -9,6 +9,7 @@ mod context;
 mod errors;
 mod format;
 mod glob;
+mod new_file;
 mod output;
 mod progress;
 mod registry;

@@ -33,7 +33,7 @@ pub enum Error {
         /// Bytes that are free.
         available: u64,
     },
-    /// Some platforms of an image that is to be pushed are not in the store.
+    /// Some platforms of an image that is to be pushed or saved are not in the store.
     #[error("the store does not have all of `{name}`: it lacks {}", missing.join(", "))]
     Incomplete {
         /// The image.
@@ -42,6 +42,24 @@ pub enum Error {
         missing: Vec<String>,
         /// Platforms that are there.
         present: Vec<String>,
+    },
+    /// Blobs that an image needs are not in the store.
+    #[error("the store has no blobs {}", comma(digests))]
+    NoBlobs {
+        /// The blobs.
+        digests: Vec<Digest>,
+    },
+    /// An artifact that is no image, for an archive that holds images only.
+    #[error("`{name}` is no image but an artifact of another kind, which only an OCI archive can hold")]
+    NotAnImage {
+        /// As given.
+        name: String,
+    },
+    /// What was to be written could not be written.
+    #[error("cannot write the archive")]
+    Output {
+        /// The reason.
+        source: io::Error,
     },
     /// Something has no name to be pushed under.
     #[error("`{name}` is no name of an image, and so says nothing about the registry to push to")]
@@ -418,9 +436,11 @@ impl Error {
             {
                 ErrorKind::Corrupt
             }
-            Self::File { source, .. } | Self::Read { source, .. } | Self::Sandbox { source } | Self::Random { source } => {
-                ErrorKind::of_io(source)
-            }
+            Self::File { source, .. }
+            | Self::Read { source, .. }
+            | Self::Sandbox { source }
+            | Self::Random { source }
+            | Self::Output { source } => ErrorKind::of_io(source),
             Self::Unpack { source, .. } => source.kind(),
             Self::Tree { source, .. } => source.kind(),
             Self::Document { source, .. } => source.kind(),
@@ -435,6 +455,7 @@ impl Error {
             | Self::NotMounted { .. }
             | Self::NoContainer { .. }
             | Self::NoImageOrContainer { .. }
+            | Self::NoBlobs { .. }
             | Self::Incomplete { .. } => ErrorKind::NotFound,
             Self::WrongDigest { .. } | Self::LostBlob { .. } => ErrorKind::Corrupt,
             Self::Change(error) => error.kind(),
@@ -460,9 +481,10 @@ impl Error {
             | Self::UsedByContainers { .. }
             | Self::ContainerMounted { .. } => ErrorKind::InUse,
             Self::Diff { source, .. } => source.kind(),
-            Self::OtherFlavour { .. } | Self::NotUnpackable { .. } | Self::ForeignLayer { .. } => {
-                ErrorKind::Unsupported
-            }
+            Self::OtherFlavour { .. }
+            | Self::NotUnpackable { .. }
+            | Self::NotAnImage { .. }
+            | Self::ForeignLayer { .. } => ErrorKind::Unsupported,
             Self::Registry(error) => error.kind(),
             Self::NoRoom { .. } => ErrorKind::NoSpace,
             Self::Cancelled => ErrorKind::Io,
@@ -480,4 +502,8 @@ fn list(platforms: &[Platform]) -> String {
         return "none".to_owned();
     }
     platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn comma(digests: &[Digest]) -> String {
+    digests.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

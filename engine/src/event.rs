@@ -38,7 +38,7 @@ pub enum Event {
     Progress {
         /// Its number in this operation.
         index: usize,
-        /// Bytes of its blob that are unpacked.
+        /// Bytes of its blob that are unpacked, or written.
         done: u64,
         /// Bytes of its blob, if known.
         total: Option<u64>,
@@ -135,11 +135,16 @@ pub enum LayerState {
         /// Bytes of its blob.
         total: u64,
     },
+    /// It is being written into an archive.
+    Saving {
+        /// Bytes of its blob.
+        total: u64,
+    },
     /// The registry has it from another repository.
     Mounted,
     /// It was there.
     AlreadyExists,
-    /// It is in the store now, or in the registry.
+    /// It is in the store now, or in the registry or archive.
     Done {
         /// Bytes of its blob.
         size: u64,

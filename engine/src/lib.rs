@@ -20,6 +20,7 @@ mod load;
 mod mount;
 mod names;
 mod options;
+mod parts;
 mod policy;
 mod pull;
 mod push;
@@ -28,6 +29,7 @@ mod remote;
 mod remove;
 mod rootfs;
 mod snapshots;
+mod save;
 
 use std::path::Path;
 
@@ -44,6 +46,7 @@ pub use error::{Error, Result};
 pub use event::{Event, LayerName, LayerState, Listener, PullPlan};
 pub use images::{HistoryStep, ImageSummary};
 pub use info::Info;
+pub use layerstore_archive::ArchiveForm;
 pub use layerstore_oci as oci;
 pub use layerstore_registry as registry;
 /// What went wrong in the store itself.
@@ -60,6 +63,7 @@ pub use push::{PushOptions, PushReport};
 pub use remove::{Collected, CollectedObject, Removed};
 pub use rootfs::{FileEntry, FileKind, ListOptions};
 pub use snapshots::{Filter, FilterError, Parent, PrepareOptions, Snapshots};
+pub use save::{SaveOptions, SaveReport};
 
 /// An open image store.
 #[derive(Debug)]

@@ -6,9 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use layerstore_oci::{
-    Descriptor, Digest, Document, LayerKind, MAX_DOCUMENT_BYTES, Platform, Reference, media_type,
-};
+use layerstore_oci::{Descriptor, Digest, Platform, Reference};
 use layerstore_registry::{
     Client, Error as RegistryError, Outgoing, Pushed, Repository, Selector, UploadOptions,
 };
@@ -18,12 +16,11 @@ use crate::Layerstore;
 use crate::error::{Error, Result};
 use crate::event::{Event, LayerName, LayerState, Listener};
 use crate::names::named;
+use crate::parts::{Foreign, Wanted};
 use crate::pull::remote::Watcher;
 
 /// Layers that are uploaded at the same time.
 const UPLOADS: usize = 4;
-/// How deep indexes may be nested.
-const MAX_DEPTH: usize = 8;
 
 /// How to push.
 #[derive(Debug, Clone, Default)]
@@ -50,27 +47,6 @@ pub struct PushReport {
     pub size: u64,
     /// What a person should know.
     pub notes: Vec<String>,
-}
-
-/// A manifest or index to push.
-#[derive(Debug)]
-struct OutgoingDocument {
-    digest: Digest,
-    media_type: String,
-    bytes: Vec<u8>,
-}
-
-/// All that belongs to an image, each part before what names it.
-#[derive(Debug, Default)]
-struct Parts {
-    blobs: Vec<Descriptor>,
-    documents: Vec<OutgoingDocument>,
-    seen: HashSet<Digest>,
-    /// What an index names and the store does not have: its platform, or its digest.
-    missing: Vec<String>,
-    /// Manifests of images that are here, with their platforms.
-    images: Vec<(Digest, Option<Platform>)>,
-    foreign: usize,
 }
 
 impl Layerstore {
@@ -100,29 +76,19 @@ impl Layerstore {
             return Err(Error::DigestAsTag { name: reference.familiar() });
         };
         let mut notes = Vec::new();
-        let parts = self.outgoing(name, &found.target, options, &mut notes)?;
+        let wanted = Wanted {
+            platform: options.platform.as_ref(),
+            id: None,
+            foreign: if options.foreign { Foreign::IfPresent } else { Foreign::Left },
+            done: "pushed",
+        };
+        let parts = self.outgoing(name, &found.target, wanted, &mut notes)?;
         if parts.foreign > 0 {
             notes.push(format!("{} foreign layers are not pushed", parts.foreign));
         }
-        // Whatever others remove meanwhile, it stays until it is sent.
         let session = self.store.session(LOCAL)?;
-        let digests = parts.documents.iter().map(|document| &document.digest);
-        let all = digests.chain(parts.blobs.iter().map(|blob| &blob.digest));
-        let wanted: Vec<_> = all.map(|digest| (digest.clone(), None)).collect();
-        for (presence, (digest, _)) in self.store.lease_layers(&session, &wanted)?.iter().zip(&wanted) {
-            if presence.blob.is_none() {
-                let digest = digest.clone();
-                // Known, but gone from the disk or of another length.
-                return Err(match self.store.blob(&digest)? {
-                    Some(_) => {
-                        let reason = "its file is not whole, pull or load the image again".to_owned();
-                        layerstore_store::Error::DamagedBlob { digest, reason }
-                    }
-                    None => layerstore_store::Error::NoBlob { digest },
-                }
-                .into());
-            }
-        }
+        let documents = parts.documents.iter().map(|document| &document.digest);
+        self.hold(&session, documents.chain(parts.blobs.iter().map(|blob| &blob.digest)))?;
         let watcher = Watcher::new(listener);
         let repository = client.repository(&reference, &watcher)?;
         self.push_blobs(&repository, &parts.blobs, options, listener)?;
@@ -136,106 +102,6 @@ impl Layerstore {
         repository.push_manifest(Selector::Tag(tag), &top.media_type, &top.bytes)?;
         let (digest, size) = (top.digest.clone(), top.bytes.len() as u64);
         Ok(PushReport { reference, digest, size, notes })
-    }
-
-    /// What is to be pushed of `target`.
-    fn outgoing(
-        &self,
-        name: &str,
-        target: &Digest,
-        options: &PushOptions,
-        notes: &mut Vec<String>,
-    ) -> Result<Parts> {
-        let mut parts = Parts::default();
-        self.gather(target, None, options, 0, &mut parts)?;
-        let is_index = parts.documents.last().is_some_and(|top| media_type::is_index(&top.media_type));
-        let platforms = || parts.images.iter().map(|(_, platform)| platform.as_ref());
-        let chosen = match &options.platform {
-            Some(wanted) => match wanted.select(platforms()) {
-                Some(number) => Some(number),
-                None => {
-                    let present = platforms().flatten().cloned().collect();
-                    return Err(Error::NoPlatform { wanted: wanted.clone().into(), present });
-                }
-            },
-            None if !parts.missing.is_empty() && parts.images.len() == 1 => Some(0),
-            None => None,
-        };
-        let Some((manifest, platform)) = chosen.filter(|_| is_index).map(|number| &parts.images[number])
-        else {
-            if parts.missing.is_empty() {
-                return Ok(parts);
-            }
-            let present = platforms().flatten().map(ToString::to_string).collect();
-            return Err(Error::Incomplete { name: name.to_owned(), missing: parts.missing, present });
-        };
-        if options.platform.is_none() {
-            let platform = platform.as_ref().map_or_else(|| manifest.to_string(), ToString::to_string);
-            notes.push(format!("only {platform} of the image is here: its manifest is pushed alone"));
-        }
-        let manifest = manifest.clone();
-        let mut alone = Parts::default();
-        self.gather(&manifest, None, options, 0, &mut alone)?;
-        Ok(alone)
-    }
-
-    /// Adds a manifest or index and all that it leads to.
-    fn gather(
-        &self,
-        digest: &Digest,
-        platform: Option<&Platform>,
-        options: &PushOptions,
-        depth: usize,
-        parts: &mut Parts,
-    ) -> Result<()> {
-        if depth > MAX_DEPTH {
-            return Err(Error::TooDeep { digest: digest.clone() });
-        }
-        if !parts.seen.insert(digest.clone()) {
-            return Ok(());
-        }
-        let bytes = self.store.read_blob(digest, MAX_DOCUMENT_BYTES)?;
-        let document = Document::parse(&bytes, None).map_err(|source| Error::Document {
-            what: "manifest or index",
-            digest: digest.to_string(),
-            source,
-        })?;
-        let media_type = document.media_type().to_owned();
-        match document {
-            Document::Index(index) => {
-                for child in &index.manifests {
-                    if self.store.blob(&child.digest)?.is_some() {
-                        self.gather(&child.digest, child.platform.as_ref(), options, depth + 1, parts)?;
-                    } else {
-                        let known = child.platform.as_ref().filter(|platform| platform.os != "unknown");
-                        parts
-                            .missing
-                            .push(known.map_or_else(|| child.digest.to_string(), ToString::to_string));
-                    }
-                }
-            }
-            Document::Manifest(manifest) => {
-                if media_type::is_config(&manifest.config.media_type)
-                    && platform.is_none_or(|platform| platform.os != "unknown")
-                {
-                    // A manifest that no index names says it in its config only.
-                    let config = || self.config(&manifest.config.digest).ok()?.platform;
-                    parts.images.push((digest.clone(), platform.cloned().or_else(config)));
-                }
-                for blob in [manifest.config].into_iter().chain(manifest.layers) {
-                    let foreign =
-                        matches!(LayerKind::of(&blob.media_type), LayerKind::Layer { foreign: true, .. });
-                    let elsewhere = foreign && !blob.urls.is_empty();
-                    if elsewhere && !(options.foreign && self.store.blob(&blob.digest)?.is_some()) {
-                        parts.foreign += 1;
-                    } else if parts.seen.insert(blob.digest.clone()) {
-                        parts.blobs.push(blob);
-                    }
-                }
-            }
-        }
-        parts.documents.push(OutgoingDocument { digest: digest.clone(), media_type, bytes });
-        Ok(())
     }
 
     fn push_blobs(
@@ -304,11 +170,9 @@ impl Layerstore {
             Err(error) => {
                 // A registry only says that it got something else.
                 if matches!(error, RegistryError::Source { .. } | RegistryError::Status { .. })
-                    && self.store.discard_if_damaged(&blob.digest)?
+                    && let Some(damaged) = self.blame(&blob.digest)?
                 {
-                    let reason = "it has been removed, pull or load the image again".to_owned();
-                    let digest = blob.digest.clone();
-                    return Err(layerstore_store::Error::DamagedBlob { digest, reason }.into());
+                    return Err(damaged);
                 }
                 return Err(error.into());
             }

@@ -403,6 +403,12 @@ impl From<&Descriptor> for RawDescriptor {
     }
 }
 
+impl Serialize for Descriptor {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        RawDescriptor::from(self).serialize(serializer)
+    }
+}
+
 impl<'de> Deserialize<'de> for Descriptor {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         RawDescriptor::deserialize(deserializer)?.try_into().map_err(serde::de::Error::custom)

@@ -22,6 +22,7 @@ mod real_images;
 mod recovery;
 mod remote;
 mod remote_looks;
+mod save;
 mod stack_model;
 mod stacks;
 mod verbs;

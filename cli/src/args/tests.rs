@@ -57,6 +57,9 @@ fn verbs_have_their_other_names() {
     }
     assert!(matches!(verb("image mount x /mnt"), Command::Mount(Mount { dir: Some(_), .. })));
     assert!(matches!(verb("image tag x y"), Command::Tag(_)));
+    for line in ["save x", "image save -o f --format oci-archive x y", "save --format docker-archive x"] {
+        assert!(matches!(verb(line), Command::Save(_)), "{line}");
+    }
     assert!(matches!(verb("image history x"), Command::History(_)));
 }
 
@@ -103,6 +106,8 @@ fn wrong_usage_exits_2() {
         "umount",
         "umount -a x",
         "cat x",
+        "save",
+        "save --format docker-dir x",
         "completions elvish-ish",
         "--progress loud images",
         "",

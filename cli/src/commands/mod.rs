@@ -23,6 +23,7 @@ mod ps;
 mod pull;
 mod push;
 mod rmi;
+mod save;
 mod search;
 mod tag;
 mod tree_diff;
@@ -45,6 +46,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failures> {
         Command::Manifest(verb) => manifest::run(&context, &verb)?,
         Command::Load(args) => load::run(&context, &args)?,
         Command::Import(args) => import::run(&context, &args)?,
+        Command::Save(args) => save::run(&context, &args)?,
         Command::Images(args) => images::run(&context, &args)?,
         Command::Inspect(args) => inspect::run(&context, &args)?,
         Command::History(args) => history::run(&context, &args)?,

@@ -35,6 +35,8 @@ pub(crate) struct Progress {
     pull: bool,
     /// Whether they go to one.
     push: bool,
+    /// Whether they go into an archive.
+    save: bool,
     layers: Mutex<BTreeMap<usize, Layer>>,
     /// The bar of the whole.
     total: Mutex<Option<ProgressBar>>,
@@ -78,6 +80,7 @@ enum Outcome {
     LayerExists,
     Mounted,
     Pushed(u64),
+    Saved(u64),
 }
 
 impl Outcome {
@@ -89,6 +92,7 @@ impl Outcome {
             Self::LayerExists => "Layer already exists",
             Self::Mounted => "Mounted from another repository",
             Self::Pushed(_) => "Pushed",
+            Self::Saved(_) => "Saved",
         }
     }
 }
@@ -104,7 +108,7 @@ impl Progress {
             ProgressForm::Auto | ProgressForm::Plain => Sink::Plain,
         };
         let (layers, total) = (Mutex::default(), Mutex::default());
-        Self { sink, out: Box::new(to_stderr), details, pull: false, push: false, layers, total }
+        Self { sink, out: Box::new(to_stderr), details, pull: false, push: false, save: false, layers, total }
     }
 
     /// The same for a pull.
@@ -119,6 +123,12 @@ impl Progress {
         self
     }
 
+    /// The same for a save.
+    pub(crate) fn of_save(mut self) -> Self {
+        self.save = true;
+        self
+    }
+
     /// Shows one piece of news.
     pub(crate) fn tell(&self, event: &Event) {
         match event {
@@ -128,6 +138,8 @@ impl Progress {
                     LayerState::Unpacking { total } => self.start(*index, &id, *total),
                     LayerState::AlreadyExists if self.push => self.end(*index, &id, Outcome::LayerExists),
                     LayerState::AlreadyExists => self.end(*index, &id, Outcome::AlreadyExists),
+                    LayerState::Saving { total } => self.start(*index, &id, Some(*total)),
+                    LayerState::Done { size } if self.save => self.end(*index, &id, Outcome::Saved(*size)),
                     LayerState::Done { size } if self.push => self.end(*index, &id, Outcome::Pushed(*size)),
                     LayerState::Mounted => self.end(*index, &id, Outcome::Mounted),
                     LayerState::Uploading { total } => self.start(*index, &id, Some(*total)),
@@ -291,6 +303,7 @@ impl Progress {
         match (self.pull, self.push) {
             (true, _) => "Extracting",
             (_, true) => "Pushing",
+            _ if self.save => "Saving",
             _ => "Loading",
         }
     }
@@ -325,7 +338,9 @@ impl Progress {
             return;
         }
         layer.download = None;
-        if let Outcome::Loaded(size) | Outcome::Pulled(size) | Outcome::Pushed(size) = outcome {
+        if let Outcome::Loaded(size) | Outcome::Pulled(size) | Outcome::Pushed(size) | Outcome::Saved(size) =
+            outcome
+        {
             self.count(size.saturating_sub(layer.done));
             (layer.done, layer.total) = (size, Some(size));
         }

@@ -61,7 +61,7 @@ fn privileged_an_incomplete_index_names_what_is_missing() {
     pull(&store, &[&name]).success();
     pull(&store, &["--platform", "linux/riscv64", &name]).success();
     let run = push(&store, &[&name, &to]);
-    let hint = format!("hint: push one of linux/{}, linux/riscv64 with --platform\n", host_architecture());
+    let hint = format!("hint: choose one of linux/{}, linux/riscv64 with --platform\n", host_architecture());
     assert!(run.stderr.contains(&hint), "{run}");
     assert!(run.failure(3).ends_with("it lacks linux/s390x"));
     assert!(!registry.log().contains("/v2/b/"), "nothing was sent");

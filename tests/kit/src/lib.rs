@@ -11,7 +11,8 @@
 //! - [`registry`] runs a real registry and [`token_server`] issues tokens for it; [`fault_proxy`] stands before
 //!   either and breaks what a test wants broken; [`bucket`] serves blobs from elsewhere. What they saw is
 //!   [`traffic`], what they speak [`http`]; [`tls_front`] gives them TLS by an [`authority`].
-//! - [`credential_helper`] keeps logins as Docker's helpers do; [`podman`] is another client of registries.
+//! - [`credential_helper`] keeps logins as Docker's helpers do.
+//! - [`podman`], [`docker_engine`] and [`containerd`] are other stores, each with folders of its own.
 //! - [`runtime`] runs bundles with runc and crun.
 //!
 //! Everything here panics when it cannot do its job: a failing helper is a failing test.
@@ -25,9 +26,12 @@
 pub mod authority;
 pub mod bucket;
 pub mod cases;
+pub mod containerd;
 pub mod credential_helper;
+mod daemon;
 pub mod disk;
 pub mod docker;
+pub mod docker_engine;
 pub mod fault_proxy;
 pub mod http;
 pub mod image;

@@ -7,6 +7,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
+/// Where peers and what they call are.
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// A store of podman in a folder. Its mounts are undone with the value.
 #[derive(Debug)]
 pub struct Podman {
@@ -34,7 +37,7 @@ impl Podman {
         command
             .args(args)
             .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("PATH", PATH)
             .env("HOME", &self.dir)
             .env("CONTAINERS_STORAGE_CONF", self.dir.join("storage.conf"))
             .env("CONTAINERS_CONF", self.dir.join("containers.conf"))
@@ -58,6 +61,19 @@ impl Podman {
         let policy = policy.to_str().unwrap();
         let out = self.ok(["pull", "--quiet", "--tls-verify=false", "--signature-policy", policy, reference]);
         format!("sha256:{}", out.trim())
+    }
+
+    /// Loads an archive of any form.
+    #[track_caller]
+    pub fn load(&self, archive: &Path) {
+        let (policy, archive) = (self.dir.join("policy.json"), archive.to_str().unwrap());
+        self.ok(["load", "--quiet", "--signature-policy", policy.to_str().unwrap(), "--input", archive]);
+    }
+
+    /// The ID of an image, with the algorithm before it.
+    #[track_caller]
+    pub fn image_id(&self, image: &str) -> String {
+        format!("sha256:{}", self.inspect(image)["Id"].as_str().unwrap())
     }
 
     /// What `podman image inspect` says of an image.

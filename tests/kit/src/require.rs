@@ -54,6 +54,18 @@ pub fn runtimes() -> bool {
     programs(&["runc", "crun"])
 }
 
+/// Whether to run a test that needs Docker.
+#[track_caller]
+pub fn docker() -> bool {
+    programs(&["dockerd", "docker", "containerd"])
+}
+
+/// Whether to run a test that needs containerd.
+#[track_caller]
+pub fn containerd() -> bool {
+    programs(&["containerd", "ctr"])
+}
+
 #[track_caller]
 fn programs(names: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();

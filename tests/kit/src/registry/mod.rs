@@ -184,7 +184,7 @@ fn listens_on(log: &str) -> Option<SocketAddr> {
 }
 
 /// Looks again and again until there is something to see or [`PATIENCE`] ends.
-fn poll<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+pub(crate) fn poll<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {
         let seen = look();

@@ -1,0 +1,56 @@
+//! `layerstore save`.
+
+use std::io::{self, IsTerminal as _};
+use std::path::Path;
+
+use layerstore::{ArchiveForm, Error, SaveOptions};
+
+use crate::args::{ArchiveFormat, Save};
+use crate::context::Context;
+use crate::errors::Failure;
+use crate::new_file::Destination;
+
+pub(super) fn run(context: &Context, args: &Save) -> Result<(), Failure> {
+    let platform = match &args.platform {
+        Some(text) => Some(text.parse().map_err(Error::from)?),
+        None => None,
+    };
+    let form = match args.format {
+        ArchiveFormat::Docker => ArchiveForm::Docker,
+        ArchiveFormat::Oci => ArchiveForm::Oci,
+    };
+    let path = args.output.as_deref().filter(|path| path.as_os_str() != "-");
+    if path.is_none() && io::stdout().is_terminal() {
+        return Err(Failure::usage("an archive is nothing for a terminal")
+            .hint("name a file with -o, or send standard output somewhere else"));
+    }
+    let store = context.store()?;
+    let progress = context.progress().of_save();
+    let images: Vec<&str> = args.images.iter().map(String::as_str).collect();
+    let save = |out: &mut dyn io::Write| {
+        store.save(&images, out, &SaveOptions { form, platform }, &|event| progress.tell(&event))
+    };
+    let report = match path {
+        None => save(&mut io::stdout().lock()).map_err(|error| match error {
+            Error::Output { source } => Failure::output(&source),
+            error => error.into(),
+        })?,
+        Some(path) => {
+            let mut destination = Destination::open(path).map_err(|source| cannot("write", path, source))?;
+            let report = save(destination.file()).map_err(|error| match error {
+                Error::Output { source } => cannot("write", path, source),
+                error => error.into(),
+            })?;
+            destination.finish().map_err(|source| cannot("write", path, source))?;
+            report
+        }
+    };
+    for note in &report.notes {
+        progress.note(note);
+    }
+    Ok(())
+}
+
+fn cannot(action: &'static str, path: &Path, source: io::Error) -> Failure {
+    Error::File { action, path: path.to_owned(), source }.into()
+}

@@ -3,8 +3,6 @@
 //! Names, short forms and defaults are those of Docker and Podman where these have the verb.
 
 mod containers;
-// For the tests, until there is a store of containers for the verb to work on.
-#[cfg(test)]
 mod bundle;
 mod commit;
 mod filter;
@@ -24,8 +22,8 @@ use clap_complete::Shell;
 
 pub(crate) use containers::{ContainerCommand, Create, Diff, Export, Ps, RemoveContainers, Rename};
 pub(crate) use filter::{ContainerFilter, Filter};
-#[cfg(test)]
 pub(crate) use bundle::{Bundle, VolumeKind};
+pub(crate) use commit::Commit;
 #[cfg(test)]
 pub(crate) use filter::parse as parse_filter;
 pub(crate) use import::Import;
@@ -136,7 +134,9 @@ pub(crate) enum Command {
     #[command(visible_alias = "unmount")]
     Umount(Umount),
     Diff(Diff),
+    Commit(Commit),
     Export(Export),
+    Bundle(Bundle),
     Ls(List),
     Cat(Cat),
     TreeDiff(TreeDiff),
@@ -205,6 +205,7 @@ impl Command {
                 ImageCommand::Umount(args) => Self::Umount(args),
             },
             Self::Container(verb) => match verb {
+                ContainerCommand::Commit(args) => Self::Commit(args),
                 ContainerCommand::Create(args) => Self::Create(args),
                 ContainerCommand::Diff(args) => Self::Diff(args),
                 ContainerCommand::Export(args) => Self::Export(args),

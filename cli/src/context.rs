@@ -93,6 +93,11 @@ fn epoch(value: Option<&OsStr>) -> Result<Option<i64>, Failure> {
     }
 }
 
+/// A variable of the environment, if it is text.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    env::var(name).ok()
+}
+
 /// The store of the system for root, one of their own for others (XDG base directory specification:
 /// a path that is not absolute is ignored).
 fn default_root(is_root: bool, variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {

@@ -85,7 +85,6 @@ impl Layerstore {
     /// overlay mount. Without `base` the directory is all of the image. An image with the name `name` loses it.
     ///
     /// The directory should be at rest: a file that changes while it is read is an error.
-    #[allow(dead_code, reason = "what commits containers comes with the containers")]
     pub(crate) fn commit_tree(
         &self,
         base: Option<&ImageInfo>,

@@ -50,7 +50,6 @@ pub struct Change {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Parents {
     /// All of them, as Docker's `diff` has it.
-    #[allow(dead_code, reason = "the verb that shows what a container changed asks for it")]
     All,
     /// Those that differ themselves.
     Changed,

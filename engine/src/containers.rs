@@ -1,5 +1,6 @@
 //! Containers: root filesystems made from images, that people give names to.
 
+mod files;
 mod names;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,8 @@ use crate::error::{Error, Result};
 use crate::event::Listener;
 use crate::mount::unpackable;
 use crate::ready::Ready;
+
+pub use files::Exported;
 
 /// How to make a container.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -10,7 +10,6 @@ mod compose;
 mod containers;
 mod error;
 mod event;
-#[allow(dead_code, reason = "the verb that exports a container calls it")]
 mod export;
 mod fixup;
 mod images;
@@ -36,10 +35,10 @@ use std::path::Path;
 use layerstore_store::{Store, Surroundings};
 use layerstore_unpack::Options;
 
-pub use containers::{Container, CreateOptions};
+pub use containers::{Container, CreateOptions, Exported};
 pub use changes::{Change, ChangeKind};
 pub use bundle::{
-    BundleDirectory, BundleError, BundleOptions, RuntimeConfig, VolumeDirectory, Volumes,
+    Bundle, BundleDirectory, BundleError, BundleOptions, RuntimeConfig, VolumeDirectory, Volumes,
 };
 pub use build::{Built, CommitOptions, ImportOptions};
 pub use error::{Error, Result};

@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
 
+use layerstore_oci::ErrorKind;
 use layerstore_store::TreeId;
 use layerstore_unpack::OverlayXattr;
 use rustix::fs::{
@@ -109,7 +110,13 @@ impl Layerstore {
     }
 
     pub(crate) fn rootfs(&self, name: &str, listener: &Listener<'_>) -> Result<Rootfs> {
-        let found = self.find(name)?;
+        let found = match self.find(name) {
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.store.find_containers(name)?.is_empty() => {
+                let (_, ready) = self.ready_container(name, listener)?;
+                return self.rootfs_of(name, &ready.trees());
+            }
+            other => other?,
+        };
         let trees = self.unpacked(unpackable(name, &found)?, listener)?;
         self.rootfs_of(name, &trees)
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use layerstore_oci::{ChainId, DiffId, Digest};
-use rusqlite::{Connection, Row, Transaction};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
 
 use crate::blob::parse_digest;
 use crate::clock::UnixSeconds;
@@ -127,6 +127,21 @@ const IMAGE_COLUMNS: &str = "i.manifest, i.config, i.platform, i.created, i.labe
      WHERE l.manifest = i.manifest)";
 
 impl Store {
+    /// The image of a manifest; `None` if there is none, or if it is that of something else.
+    pub fn image_info(&self, manifest: &Digest) -> Result<Option<ImageInfo>> {
+        let action = "look up an image";
+        let query = format!("SELECT {IMAGE_COLUMNS} FROM image AS i WHERE i.manifest = ?1");
+        self.database().read(action, |db| {
+            let found = db
+                .prepare_cached(&query)
+                .and_then(|mut query| {
+                    query.query_row([manifest.to_string()], |row| Ok(image_info(row, 0))).optional()
+                })
+                .db(action)?;
+            found.map_or(Ok(None), |info| info)
+        })
+    }
+
     /// Every reference of `owner` with every image that it leads to, by name.
     pub fn images(&self, owner: &str) -> Result<Vec<ImageRow>> {
         let action = "list images";
@@ -322,20 +337,24 @@ fn insert_image(tx: &Transaction<'_>, image: &NewImage) -> Result<()> {
     Ok(())
 }
 
+/// Reads [`IMAGE_COLUMNS`], which begin at column `first`.
+fn image_info(row: &Row<'_>, first: usize) -> Result<Option<ImageInfo>> {
+    let action = "read an image";
+    let manifest: Option<String> = row.get(first).db(action)?;
+    let Some(manifest) = manifest else { return Ok(None) };
+    Ok(Some(ImageInfo {
+        manifest: parse_digest(&manifest)?,
+        config: parse_digest(&row.get::<_, String>(first + 1).db(action)?)?,
+        platform: row.get(first + 2).db(action)?,
+        created: row.get(first + 3).db(action)?,
+        labels: serde_json::from_str(&row.get::<_, String>(first + 4).db(action)?).unwrap_or_default(),
+        size: row.get(first + 5).db(action)?,
+    }))
+}
+
 fn image_row(row: &Row<'_>) -> Result<ImageRow> {
     let action = "read an image";
-    let manifest: Option<String> = row.get(3).db(action)?;
-    let image = match manifest {
-        None => None,
-        Some(manifest) => Some(ImageInfo {
-            manifest: parse_digest(&manifest)?,
-            config: parse_digest(&row.get::<_, String>(4).db(action)?)?,
-            platform: row.get(5).db(action)?,
-            created: row.get(6).db(action)?,
-            labels: serde_json::from_str(&row.get::<_, String>(7).db(action)?).unwrap_or_default(),
-            size: row.get(8).db(action)?,
-        }),
-    };
+    let image = image_info(row, 3)?;
     Ok(ImageRow {
         name: row.get(0).db(action)?,
         target: parse_digest(&row.get::<_, String>(1).db(action)?)?,

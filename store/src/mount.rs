@@ -195,6 +195,8 @@ impl Store {
         }
         if let (Subject::Snapshot { owner, key }, Some(upper)) = (&row.subject, &stack.upper) {
             self.prepare_volatile(owner, key, upper, options)?;
+            // If the command that made the snapshot was killed before it came to this.
+            self.limit_snapshot(owner, key)?;
         }
         self.mount_stack(stack, &row.target, options)
     }

@@ -1,5 +1,4 @@
 //! `commit`.
-#![cfg_attr(not(test), expect(dead_code, reason = "the verb comes with the containers"))]
 
 use clap::{Args, ValueEnum};
 use layerstore::CommitOptions;

@@ -6,13 +6,14 @@ use clap::{Args, Subcommand};
 use layerstore::{IdRange, Settings};
 
 use super::remote::size;
-use super::{LISTING_FORMAT, Mount, Umount, assignment, filter};
+use super::{Commit, LISTING_FORMAT, Mount, Umount, assignment, filter};
 
 const CONTAINER_ARG: &str = "A name, an ID, or the first digits of one";
 
 /// The verbs for containers, under the names Docker gives them.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ContainerCommand {
+    Commit(Commit),
     Create(Create),
     Diff(Diff),
     Export(Export),

@@ -1,11 +1,28 @@
 //! `layerstore bundle`.
 
-use layerstore::{BundleOptions, Volumes};
+use layerstore::{BundleOptions, CreateOptions, Volumes};
 
 use crate::args::{Bundle, VolumeKind};
+use crate::context::Context;
+use crate::errors::Failure;
+use crate::output::print;
 
 /// Where the directories of volumes are, in the bundle.
 const VOLUMES: &str = "volumes";
+
+pub(super) fn run(context: &Context, args: &Bundle) -> Result<(), Failure> {
+    let create = CreateOptions { name: args.name.clone(), ..CreateOptions::default() };
+    let options = options(args, crate::context::variable);
+    let store = context.store()?;
+    let progress = context.progress();
+    let bundle =
+        store.bundle(&args.image, &args.dir, &create, &options, &|event| progress.tell(&event))?;
+    for note in &bundle.notes {
+        progress.note(note);
+    }
+    drop(progress);
+    print(format!("{}\n", bundle.container.id))
+}
 
 /// What the arguments ask for. `environment` gives this process's variables: where it has none of a name that comes
 /// without a value, the image's is removed, as Docker does.

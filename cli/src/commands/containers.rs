@@ -1,10 +1,12 @@
 //! `layerstore create`, `rm`, `rename`, `diff` and `export`.
 
-use layerstore::CreateOptions;
+use layerstore::{CreateOptions, Error};
 use layerstore::oci::ErrorKind;
 
-use crate::args::{Create, Diff, Export, RemoveContainers, Rename};
-use crate::context::Context;
+use super::save::archive;
+use super::tree_diff;
+use crate::args::{Commit, Create, Diff, Export, RemoveContainers, Rename};
+use crate::context::{Context, source_date_epoch};
 use crate::errors::{Failure, Failures, for_each};
 use crate::output::print;
 
@@ -39,10 +41,30 @@ pub(super) fn rename(context: &Context, args: &Rename) -> Result<(), Failure> {
     Ok(context.store()?.rename_container(&args.container, &args.name)?)
 }
 
-pub(super) fn diff(_context: &Context, _args: &Diff) -> Result<(), Failure> {
-    Ok(())
+pub(super) fn diff(context: &Context, args: &Diff) -> Result<(), Failure> {
+    tree_diff::show(context, args.format.as_deref(), |store, listener, each| {
+        store.diff(&args.container, listener, each)
+    })
 }
 
-pub(super) fn export(_context: &Context, _args: &Export) -> Result<(), Failure> {
+pub(super) fn commit(context: &Context, args: &Commit) -> Result<(), Failure> {
+    let name = args.name.as_ref().map(|text| text.parse()).transpose().map_err(Error::from)?;
+    let options = args.options(source_date_epoch()?);
+    let store = context.store()?;
+    let progress = context.progress();
+    let built = store.commit(&args.container, name.as_ref(), &options, &|event| progress.tell(&event))?;
+    drop(progress);
+    print(format!("{}\n", built.id))
+}
+
+pub(super) fn export(context: &Context, args: &Export) -> Result<(), Failure> {
+    let store = context.store()?;
+    let progress = context.progress();
+    let exported = archive(args.output.as_deref(), |out| {
+        store.export(&args.container, out, &|event| progress.tell(&event))
+    })?;
+    if exported.sockets > 0 {
+        progress.note(&format!("{} sockets are left out: no archive can hold them", exported.sockets));
+    }
     Ok(())
 }

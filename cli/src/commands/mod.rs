@@ -1,7 +1,6 @@
 //! One module per verb.
 
 // For the tests, until there is a store of containers for the verb to work on.
-#[cfg(test)]
 mod bundle;
 mod cat;
 mod completions;
@@ -58,6 +57,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failures> {
         Command::Rename(args) => containers::rename(&context, &args)?,
         Command::Diff(args) => containers::diff(&context, &args)?,
         Command::Export(args) => containers::export(&context, &args)?,
+        Command::Commit(args) => containers::commit(&context, &args)?,
+        Command::Bundle(args) => bundle::run(&context, &args)?,
         Command::Mount(args) => mount::run(&context, &args)?,
         Command::Umount(args) => umount::run(&context, &args)?,
         Command::Ls(args) => ls::run(&context, &args)?,

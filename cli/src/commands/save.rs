@@ -1,4 +1,4 @@
-//! `layerstore save`.
+//! `layerstore save`, and writing archives.
 
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
@@ -19,36 +19,40 @@ pub(super) fn run(context: &Context, args: &Save) -> Result<(), Failure> {
         ArchiveFormat::Docker => ArchiveForm::Docker,
         ArchiveFormat::Oci => ArchiveForm::Oci,
     };
-    let path = args.output.as_deref().filter(|path| path.as_os_str() != "-");
-    if path.is_none() && io::stdout().is_terminal() {
-        return Err(Failure::usage("an archive is nothing for a terminal")
-            .hint("name a file with -o, or send standard output somewhere else"));
-    }
     let store = context.store()?;
     let progress = context.progress().of_save();
     let images: Vec<&str> = args.images.iter().map(String::as_str).collect();
-    let save = |out: &mut dyn io::Write| {
+    let report = archive(args.output.as_deref(), |out| {
         store.save(&images, out, &SaveOptions { form, platform }, &|event| progress.tell(&event))
-    };
-    let report = match path {
-        None => save(&mut io::stdout().lock()).map_err(|error| match error {
-            Error::Output { source } => Failure::output(&source),
-            error => error.into(),
-        })?,
-        Some(path) => {
-            let mut destination = Destination::open(path).map_err(|source| cannot("write", path, source))?;
-            let report = save(destination.file()).map_err(|error| match error {
-                Error::Output { source } => cannot("write", path, source),
-                error => error.into(),
-            })?;
-            destination.finish().map_err(|source| cannot("write", path, source))?;
-            report
-        }
-    };
+    })?;
     for note in &report.notes {
         progress.note(note);
     }
     Ok(())
+}
+
+/// Lets `write` write an archive to `path`, which gets it whole or not at all, or to standard output.
+pub(super) fn archive<T>(
+    path: Option<&Path>,
+    write: impl FnOnce(&mut dyn io::Write) -> Result<T, Error>,
+) -> Result<T, Failure> {
+    let Some(path) = path.filter(|path| path.as_os_str() != "-") else {
+        if io::stdout().is_terminal() {
+            return Err(Failure::usage("an archive is nothing for a terminal")
+                .hint("name a file with -o, or send standard output somewhere else"));
+        }
+        return write(&mut io::stdout().lock()).map_err(|error| match error {
+            Error::Output { source } => Failure::output(&source),
+            error => error.into(),
+        });
+    };
+    let mut destination = Destination::open(path).map_err(|source| cannot("write", path, source))?;
+    let done = write(destination.file()).map_err(|error| match error {
+        Error::Output { source } => cannot("write", path, source),
+        error => error.into(),
+    })?;
+    destination.finish().map_err(|source| cannot("write", path, source))?;
+    Ok(done)
 }
 
 fn cannot(action: &'static str, path: &Path, source: io::Error) -> Failure {

@@ -1,10 +1,10 @@
-//! `layerstore tree-diff`.
+//! `layerstore tree-diff`, and how differences are printed.
 //!
 //! Paths go to pipes as the bytes the image has; on a terminal control characters are replaced.
 
 use std::io::{self, IsTerminal as _};
 
-use layerstore::Change;
+use layerstore::{Change, Error, Layerstore, Listener};
 
 use crate::args::TreeDiff;
 use crate::context::Context;
@@ -15,14 +15,29 @@ use crate::output::print;
 use crate::template::Value;
 
 pub(super) fn run(context: &Context, args: &TreeDiff) -> Result<(), Failure> {
-    let listing = args.format.as_deref().map(Listing::new).transpose()?;
+    show(context, args.format.as_deref(), |store, listener, each| {
+        store.tree_diff(&args.before, &args.after, listener, each)
+    })
+}
+
+/// Takes what is told of each change.
+type Each<'a> = dyn FnMut(Change) -> Result<(), Error> + 'a;
+
+/// Prints what `compare` tells.
+pub(super) fn show(
+    context: &Context,
+    format: Option<&str>,
+    compare: impl FnOnce(&Layerstore, &Listener<'_>, &mut Each<'_>) -> Result<(), Error>,
+) -> Result<(), Failure> {
+    let listing = format.map(Listing::new).transpose()?;
     let store = context.store()?;
     let progress = context.progress();
     let mut changes = Vec::new();
-    store.tree_diff(&args.before, &args.after, &|event| progress.tell(&event), &mut |change| {
+    let mut each = |change| {
         changes.push(change);
         Ok(())
-    })?;
+    };
+    compare(&store, &|event| progress.tell(&event), &mut each)?;
     drop(progress);
     match listing {
         Some(listing) => print(listing.render(TITLES, &changes.iter().map(row).collect::<Vec<_>>())?),

@@ -13,6 +13,7 @@ mod defaults;
 mod directory;
 mod error;
 mod files;
+mod make;
 mod namespaces;
 mod process;
 mod volumes;
@@ -26,6 +27,7 @@ use serde_json::{Value, json};
 
 pub use directory::BundleDirectory;
 pub use error::BundleError;
+pub use make::Bundle;
 pub use volumes::VolumeDirectory;
 
 use crate::Layerstore;

@@ -145,17 +145,6 @@ impl Store {
         }
     }
 
-    /// Mounts `lowers` (topmost first) read-only at `target`, an existing directory, always as an overlay.
-    pub(crate) fn mount_read_only(
-        &self,
-        lowers: &[PathBuf],
-        target: &Path,
-        options: &MountOptions,
-    ) -> Result<()> {
-        let stack = Stack { lowers: lowers.to_vec(), ..Stack::default() };
-        self.mount_stack(&stack, target, options)
-    }
-
     fn mount_overlay(&self, layers: &Layers<'_>, target: &Path, options: &MountOptions) -> Result<()> {
         let ways: &[Way] = match options.api {
             MountApi::Newest => &[Way::Descriptors, Way::DescriptorPaths, Way::Classic],

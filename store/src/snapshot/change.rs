@@ -1,6 +1,6 @@
 //! Committing snapshots, and changing their labels.
 
-use rusqlite::Transaction;
+use rusqlite::{OptionalExtension as _, Transaction};
 
 use super::{
     Labels, SnapshotInfo, SnapshotKind, check_key, check_labels, check_parent, find, required, to_json,
@@ -54,9 +54,18 @@ impl Store {
             self.durable().sync_filesystem()?;
         }
         let _claim = self.claim(&Key::Mounts)?;
-        let (info, tree) = self.database().write(Durability::Power, "commit a snapshot", |tx| {
-            self.record_commit(tx, owner, name, key, commit)
-        })?;
+        let (info, tree, project) =
+            self.database().write(Durability::Power, "commit a snapshot", |tx| {
+                let project = tx
+                    .query_row("SELECT project FROM snapshot WHERE owner = ?1 AND key = ?2", (owner, key), |row| {
+                        row.get::<_, Option<u32>>(0)
+                    })
+                    .optional()
+                    .db("commit a snapshot")?;
+                let (info, tree) = self.record_commit(tx, owner, name, key, commit)?;
+                Ok((info, tree, project.flatten()))
+            })?;
+        self.clear_limits(project);
         // What overlayfs needed to write is of no use any more.
         if let Err(error) = self.throw_away(&self.layout().work(&tree)) {
             tracing::warn!(%error, key = name, "the work directory of a committed snapshot stays");
@@ -101,7 +110,7 @@ impl Store {
         let parent = commit.parent.clone().or(active.parent);
         tx.prepare_cached(
             "UPDATE snapshot SET key = ?3, kind = 'committed', parent = ?4, labels = ?5, options = '{}', \
-             volatile_boot = NULL, created_at = ?6, updated_at = ?6 WHERE owner = ?1 AND key = ?2",
+             project = NULL, volatile_boot = NULL, created_at = ?6, updated_at = ?6 WHERE owner = ?1 AND key = ?2",
         )
         .and_then(|mut update| {
             update.execute((owner, key, name, &parent, to_json(&commit.labels), now))
@@ -148,7 +157,6 @@ impl Store {
     /// The directory of what was written to a snapshot, and what it takes if that was counted. A view has none, nor has
     /// a snapshot of an image's stack.
     pub fn written(&self, owner: &str, key: &str) -> Result<Option<(TreeId, Option<crate::tree::Usage>)>> {
-        use rusqlite::OptionalExtension as _;
         let action = "look up the usage of a snapshot";
         let found: Option<(String, bool, crate::tree::Usage)> = self.database().read(action, |db| {
             required(db, owner, key)?;

@@ -45,8 +45,13 @@ impl Store {
             }
             delete(tx, owner, key)
         })?;
-        let Some(tree) = tree else { return Ok(Discarded::default()) };
-        Ok(Discarded { trashed: self.move_to_trash(&self.layout().tree(&tree))? })
+        let (tree, project) = tree;
+        let trashed = match tree {
+            Some(tree) => self.move_to_trash(&self.layout().tree(&tree))?,
+            None => None,
+        };
+        self.clear_limits(project);
+        Ok(Discarded { trashed })
     }
 
     /// Unlinks the files of a removed snapshot.
@@ -82,15 +87,15 @@ fn refuse_image(tx: &Transaction<'_>, key: &str) -> Result<()> {
     }
 }
 
-/// Returns the tree if nothing else has it.
-fn delete(tx: &Transaction<'_>, owner: &str, key: &str) -> Result<Option<TreeId>> {
+/// Returns the tree if nothing else has it, and the project whose quota it counted for.
+fn delete(tx: &Transaction<'_>, owner: &str, key: &str) -> Result<(Option<TreeId>, Option<u32>)> {
     use rusqlite::OptionalExtension as _;
     let action = "remove a snapshot";
-    let tree: Option<String> = tx
-        .prepare_cached("DELETE FROM snapshot WHERE owner = ?1 AND key = ?2 RETURNING tree")
-        .and_then(|mut delete| delete.query_row((owner, key), |row| row.get(0)))
+    let (tree, project): (Option<String>, Option<u32>) = tx
+        .prepare_cached("DELETE FROM snapshot WHERE owner = ?1 AND key = ?2 RETURNING tree, project")
+        .and_then(|mut delete| delete.query_row((owner, key), |row| Ok((row.get(0)?, row.get(1)?))))
         .db(action)?;
-    let Some(tree) = tree else { return Ok(None) };
+    let Some(tree) = tree else { return Ok((None, project)) };
     // Those of layers are shared, and stay for whoever comes next.
     let gone: Option<String> = tx
         .prepare_cached(
@@ -99,5 +104,5 @@ fn delete(tx: &Transaction<'_>, owner: &str, key: &str) -> Result<Option<TreeId>
         )
         .and_then(|mut delete| delete.query_row([tree], |row| row.get(0)).optional())
         .db(action)?;
-    gone.map(|id| id.parse()).transpose()
+    Ok((gone.map(|id| id.parse()).transpose()?, project))
 }

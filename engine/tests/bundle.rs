@@ -128,6 +128,7 @@ fn privileged_app_runs_under_runc_and_crun() {
     let Some(app) = App::new(&config) else { return };
     image_s_own_command(&app);
     user_environment_and_place(&app);
+    network(&app);
     capabilities(&app);
     what_is_hidden(&app);
     volumes_in_memory(&app);
@@ -159,6 +160,13 @@ fn user_environment_and_place(app: &App) {
     let options =
         BundleOptions { user: Some("4321".into()), entrypoint: Some(script), ..BundleOptions::default() };
     assert_eq!(app.run(&options), "4321\n0\n/\n");
+}
+
+/// The network is the container's own, where anyone may listen on any port.
+fn network(app: &App) {
+    let script = "import socket; s = socket.socket(); s.bind(('', 80)); print([n for _, n in socket.if_nameindex()][0])";
+    let options = BundleOptions { args: vec!["-c".into(), script.into()], ..BundleOptions::default() };
+    assert_eq!(app.run(&options), "lo\n");
 }
 
 /// Root has Docker's; others can get them from programs only.
@@ -208,8 +216,7 @@ fn volumes_in_the_bundle(app: &App) {
 
 fn user_namespace(app: &App) {
     let range = IdRange { container: 0, host: 100_000, size: 65_536 };
-    let script =
-        "id -u; tr -s ' ' </proc/self/uid_map; stat -c %U /usr; touch /srv/file && stat -c %U /srv/file";
+    let script = "id -u; tr -s ' ' </proc/self/uid_map; cat /proc/sys/net/ipv4/ip_unprivileged_port_start; stat -c %U /usr; touch /srv/file && stat -c %U /srv/file";
     let options = BundleOptions {
         entrypoint: Some(sh(script)),
         user: Some("www-data".into()),
@@ -218,9 +225,9 @@ fn user_namespace(app: &App) {
         ..BundleOptions::default()
     };
     // The image's files are a stranger's there, as this mount is not an idmapped one.
-    assert_eq!(app.run(&options), "33\n 0 100000 65536\nnobody\nwww-data\n");
+    assert_eq!(app.run(&options), "33\n 0 100000 65536\n0\nnobody\nwww-data\n");
     let options = BundleOptions { volumes: Volumes::Bind("volumes".into()), ..options };
-    assert_eq!(app.run(&options), "33\n 0 100000 65536\nnobody\nwww-data\n");
+    assert_eq!(app.run(&options), "33\n 0 100000 65536\n0\nnobody\nwww-data\n");
 }
 
 fn users_of_the_root_filesystem(app: &App) {

@@ -327,6 +327,8 @@ fn maps_make_a_user_namespace() {
         json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }])
     );
     assert_eq!(mapped["linux"]["gidMappings"][0]["hostID"], 200_000);
+    assert_eq!(plain["linux"]["sysctl"].as_object().unwrap().len(), 2);
+    assert_eq!(mapped["linux"]["sysctl"], json!({ "net.ipv4.ip_unprivileged_port_start": "0" }));
     // The group of terminals is not in this one.
     let options = |json: &Value| json["mounts"][2]["options"].to_string();
     assert!(!options(&mapped).contains("gid=5") && options(&plain).contains("gid=5"));

@@ -102,7 +102,7 @@ impl Layerstore {
         self.rootfs(image, listener)?.open_regular(path)
     }
 
-    pub(crate) fn rootfs(&self, name: &str, listener: &Listener<'_>) -> Result<Rootfs> {
+    fn rootfs(&self, name: &str, listener: &Listener<'_>) -> Result<Rootfs> {
         let found = self.find(name)?;
         let trees = self.unpacked(unpackable(name, &found)?, listener)?;
         self.rootfs_of(name, &trees)

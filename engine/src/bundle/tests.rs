@@ -363,6 +363,10 @@ fn a_process_outside_of_its_namespace_is_refused() {
     };
     let few = [(0, 1000, 10)];
     assert_eq!(user("33", maps(&few, &[(0, 1000, 100)])), "the user ID 33 is in no range of the user ID map");
+    assert_eq!(
+        user("33", maps(&[(0, 0, 33), (34, 34, 1)], &few)),
+        "the user ID 33 is in no range of the user ID map"
+    );
     assert_eq!(user("33", maps(&[(33, 0, 1)], &few)), "the group ID 33 is in no range of the group ID map");
 }
 

@@ -117,13 +117,12 @@ fn sh(script: &str) -> Vec<String> {
 /// Everything in one test, because loading the image takes longer than all the rest.
 #[test]
 fn privileged_app_runs_under_runc_and_crun() {
-    let hooks = tempfile::tempdir().unwrap();
-    let hook = hooks.path().join("written-by-the-runtime");
     let config = json!({
         "Entrypoint": ["python3"], "Cmd": ["-c", "import numpy; print(numpy.__version__)"], "User": "www-data",
         "Env": ["GREETING=hello"], "WorkingDir": "/var/tmp", "StopSignal": "SIGINT",
         "Volumes": { "/srv": {}, "/var/cache/": {}, "/sys/fs/cgroup": {} }, "ExposedPorts": { "80/tcp": {} },
-        "Labels": { "run.oci.hooks.stdout": hook, "org.systemd.property.Nice": "5", "a": "b" },
+        // crun would not start without someone who listens there.
+        "Labels": { "run.oci.pidfd_receiver": "/nobody/listens", "a": "b" },
     });
     let Some(app) = App::new(&config) else { return };
     image_s_own_command(&app);
@@ -135,7 +134,6 @@ fn privileged_app_runs_under_runc_and_crun() {
     volumes_in_the_bundle(&app);
     user_namespace(&app);
     users_of_the_root_filesystem(&app);
-    assert!(!hook.exists());
 }
 
 fn image_s_own_command(app: &App) {

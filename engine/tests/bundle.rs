@@ -117,24 +117,23 @@ fn sh(script: &str) -> Vec<String> {
 /// Everything in one test, because loading the image takes longer than all the rest.
 #[test]
 fn privileged_app_runs_under_runc_and_crun() {
-    let hooks = tempfile::tempdir().unwrap();
-    let hook = hooks.path().join("written-by-the-runtime");
     let config = json!({
         "Entrypoint": ["python3"], "Cmd": ["-c", "import numpy; print(numpy.__version__)"], "User": "www-data",
         "Env": ["GREETING=hello"], "WorkingDir": "/var/tmp", "StopSignal": "SIGINT",
         "Volumes": { "/srv": {}, "/var/cache/": {}, "/sys/fs/cgroup": {} }, "ExposedPorts": { "80/tcp": {} },
-        "Labels": { "run.oci.hooks.stdout": hook, "org.systemd.property.Nice": "5", "a": "b" },
+        // crun would not start without someone who listens there.
+        "Labels": { "run.oci.pidfd_receiver": "/nobody/listens", "a": "b" },
     });
     let Some(app) = App::new(&config) else { return };
     image_s_own_command(&app);
     user_environment_and_place(&app);
+    network(&app);
     capabilities(&app);
     what_is_hidden(&app);
     volumes_in_memory(&app);
     volumes_in_the_bundle(&app);
     user_namespace(&app);
     users_of_the_root_filesystem(&app);
-    assert!(!hook.exists());
 }
 
 fn image_s_own_command(app: &App) {
@@ -159,6 +158,13 @@ fn user_environment_and_place(app: &App) {
     let options =
         BundleOptions { user: Some("4321".into()), entrypoint: Some(script), ..BundleOptions::default() };
     assert_eq!(app.run(&options), "4321\n0\n/\n");
+}
+
+/// The network is the container's own, where anyone may listen on any port.
+fn network(app: &App) {
+    let script = "import socket; s = socket.socket(); s.bind(('', 80)); print([n for _, n in socket.if_nameindex()][0])";
+    let options = BundleOptions { args: vec!["-c".into(), script.into()], ..BundleOptions::default() };
+    assert_eq!(app.run(&options), "lo\n");
 }
 
 /// Root has Docker's; others can get them from programs only.
@@ -208,8 +214,7 @@ fn volumes_in_the_bundle(app: &App) {
 
 fn user_namespace(app: &App) {
     let range = IdRange { container: 0, host: 100_000, size: 65_536 };
-    let script =
-        "id -u; tr -s ' ' </proc/self/uid_map; stat -c %U /usr; touch /srv/file && stat -c %U /srv/file";
+    let script = "id -u; tr -s ' ' </proc/self/uid_map; cat /proc/sys/net/ipv4/ip_unprivileged_port_start; stat -c %U /usr; touch /srv/file && stat -c %U /srv/file";
     let options = BundleOptions {
         entrypoint: Some(sh(script)),
         user: Some("www-data".into()),
@@ -218,9 +223,9 @@ fn user_namespace(app: &App) {
         ..BundleOptions::default()
     };
     // The image's files are a stranger's there, as this mount is not an idmapped one.
-    assert_eq!(app.run(&options), "33\n 0 100000 65536\nnobody\nwww-data\n");
+    assert_eq!(app.run(&options), "33\n 0 100000 65536\n0\nnobody\nwww-data\n");
     let options = BundleOptions { volumes: Volumes::Bind("volumes".into()), ..options };
-    assert_eq!(app.run(&options), "33\n 0 100000 65536\nnobody\nwww-data\n");
+    assert_eq!(app.run(&options), "33\n 0 100000 65536\n0\nnobody\nwww-data\n");
 }
 
 fn users_of_the_root_filesystem(app: &App) {

@@ -110,6 +110,24 @@ impl Layerstore {
     ///
     /// Layers that are not unpacked are unpacked first. Fails with a [`BundleError`] where the image or the options
     /// make no sense: nothing to run, an unknown user, a volume at `/`.
+    ///
+    /// A bundle of an image whose root filesystem cannot be written to:
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use layerstore::{BundleDirectory, BundleOptions, Layerstore};
+    ///
+    /// let store = Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// let config = store.runtime_config("app:1", &BundleOptions::default(), &|_| {})?;
+    /// let mut bundle = BundleDirectory::create("/run/app".as_ref(), false)?;
+    /// bundle.make_volumes(&config)?;
+    /// bundle.write_config(&config)?;
+    /// store.mount("app:1", Some(&bundle.rootfs()), &|_| {})?;
+    /// // `crun run -b /run/app my-app` works from now on.
+    /// bundle.commit();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn runtime_config(
         &self,
         image: &str,
@@ -119,7 +137,8 @@ impl Layerstore {
         let found = self.find(image)?;
         let info = crate::mount::unpackable(image, &found)?;
         let config = self.config(&info.config)?;
-        let rootfs = self.rootfs(image, listener)?;
+        let trees = self.unpacked(info, listener)?;
+        let rootfs = self.rootfs_of(image, &trees)?;
         runtime_config(&config, &|path| files::in_rootfs(&rootfs, path), options)
     }
 

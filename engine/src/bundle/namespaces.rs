@@ -49,6 +49,12 @@ impl<'a> IdMaps<'a> {
             linux["uidMappings"] = self.uids.iter().map(json_of).collect();
             linux["gidMappings"] = self.gids.iter().map(json_of).collect();
         }
+        // As Docker: anyone may listen on port 80 and send a ping in a network that is the container's own.
+        linux["sysctl"] = json!({ "net.ipv4.ip_unprivileged_port_start": "0" });
+        if self.uids.is_empty() {
+            // A user namespace has not all of these groups, and the kernel refuses others.
+            linux["sysctl"]["net.ipv4.ping_group_range"] = "0 2147483647".into();
+        }
         // Both runtimes allow what every container needs, such as /dev/null, after this.
         linux["resources"] = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
         linux["namespaces"] = kinds.iter().map(|kind| json!({ "type": kind })).collect();

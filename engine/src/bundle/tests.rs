@@ -327,6 +327,8 @@ fn maps_make_a_user_namespace() {
         json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }])
     );
     assert_eq!(mapped["linux"]["gidMappings"][0]["hostID"], 200_000);
+    assert_eq!(plain["linux"]["sysctl"].as_object().unwrap().len(), 2);
+    assert_eq!(mapped["linux"]["sysctl"], json!({ "net.ipv4.ip_unprivileged_port_start": "0" }));
     // The group of terminals is not in this one.
     let options = |json: &Value| json["mounts"][2]["options"].to_string();
     assert!(!options(&mapped).contains("gid=5") && options(&plain).contains("gid=5"));
@@ -361,6 +363,10 @@ fn a_process_outside_of_its_namespace_is_refused() {
     };
     let few = [(0, 1000, 10)];
     assert_eq!(user("33", maps(&few, &[(0, 1000, 100)])), "the user ID 33 is in no range of the user ID map");
+    assert_eq!(
+        user("33", maps(&[(0, 0, 33), (34, 34, 1)], &few)),
+        "the user ID 33 is in no range of the user ID map"
+    );
     assert_eq!(user("33", maps(&[(33, 0, 1)], &few)), "the group ID 33 is in no range of the group ID map");
 }
 

@@ -109,6 +109,7 @@ fn an_entry_without_usable_ids_does_not_count() {
         "evil:x:zero:0::/:",
         "evil:x::0::/:",
         "evil:x:0:-1::/:",
+        "evil:x:+1:1::/:",
         "evil:x:4294967296:0::/:",
         "evil:x:0",
         "evil",

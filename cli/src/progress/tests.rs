@@ -8,7 +8,16 @@ use super::*;
 
 fn with(sink: Sink, out: Box<dyn Fn(&str) + Send + Sync>) -> Progress {
     let (details, pull, push) = (false, false, false);
-    Progress { sink, out, details, pull, push, layers: Mutex::default(), total: Mutex::default() }
+    Progress {
+        sink,
+        out,
+        details,
+        pull,
+        push,
+        save: false,
+        layers: Mutex::default(),
+        total: Mutex::default(),
+    }
 }
 
 fn on_terminal() -> (Progress, InMemoryTerm) {

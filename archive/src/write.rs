@@ -1,11 +1,14 @@
 //! Writes an archive: an OCI layout, for Docker with a `manifest.json` that points into it.
 //!
-//! That is what Docker writes since version 25, except that blobs are the original ones: Docker up to 28 inflates the
-//! layers. All that loads such archives takes compressed layers, also under Docker's names: Docker since 1.8 and
-//! containers/image look at the first bytes, containerd at the media type. Only zstd came late (Docker 23).
+//! That is what Docker writes since version 25, except that blobs are the original ones: Docker inflates the layers,
+//! unless it keeps them in containerd. Who loads such archives takes compressed layers all the same: Docker and
+//! containers/image look at their first bytes, containerd at the media type. Only zstd came late, with Docker 23; before,
+//! it takes them for plain tar and says `unexpected EOF`.
 //!
-//! There is no `repositories`: it is for versions of Docker before 1.10, which cannot read the configs and layers of
-//! today's images anyway.
+//! There is no `repositories`: nobody needs it who knows `manifest.json`, which Docker does since 1.10.
+//!
+//! Podman takes an archive for an OCI layout first, and of that a single descriptor only (seen with 4.3). With several
+//! names it goes on to `manifest.json`, so it loads them in Docker's form only.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Read, Write};

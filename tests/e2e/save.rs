@@ -9,7 +9,7 @@ use std::process::Command;
 
 use layerstore_testkit::hex_of;
 use layerstore_testkit::image::{CONFIG, Image, Layout, MANIFEST, descriptor};
-use layerstore_testkit::layer::{Compression, LayerBuilder};
+use layerstore_testkit::layer::{Compression, Layer, LayerBuilder};
 use layerstore_testkit::sandbox::{Run, Sandbox};
 use serde_json::{Value, json};
 
@@ -168,7 +168,7 @@ fn privileged_missing_blobs_are_named_before_anything_is_written() {
     let Some(store) = Sandbox::new() else { return };
     let image = Image::new([small_layer("a"), small_layer("b"), small_layer("c")]);
     store.load_bytes(&Layout::of("localhost/a:1", &image).archive());
-    let gone: Vec<_> = image.layers[1..].iter().map(|layer| layer.digest()).collect();
+    let gone: Vec<_> = image.layers[1..].iter().map(Layer::digest).collect();
     fs::remove_file(blob_path(&store, &gone[0])).unwrap();
     let run = store.run(["save", "localhost/a:1"]);
     assert_eq!(run.stdout, "");

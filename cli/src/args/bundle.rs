@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(args.hostname.as_deref(), Some("box"));
         assert!(args.read_only && args.tty);
         assert_eq!(args.volumes, VolumeKind::Bind);
-        assert_eq!(args.uid_map[0], IdRange { container: 0, host: 100_000, size: 65_536 });
+        assert_eq!(args.uid_map[0], IdRange { container: 0, host: 100_000, count: 65_536 });
         assert_eq!((args.uid_map.len(), args.gid_map.len()), (2, 1));
         assert_eq!((args.image.as_str(), args.dir), ("app:1", "dir".into()));
         assert_eq!(args.args, ["-c", "--name", "x", "--"], "all that follows is the container's");

@@ -7,10 +7,10 @@ use clap::{Args, ValueEnum};
 /// The form of an archive, also under the names that Podman has for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ArchiveFormat {
-    /// For Docker and all others: an OCI layout with Docker's manifest.json
+    /// For all: an OCI layout with Docker's manifest.json. Docker before 23 cannot take layers compressed with zstd
     #[value(alias = "docker-archive")]
     Docker,
-    /// An OCI layout
+    /// An OCI layout. Podman takes one with a single name only
     #[value(alias = "oci-archive")]
     Oci,
 }

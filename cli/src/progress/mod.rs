@@ -24,6 +24,30 @@ use crate::format::printable;
 /// How often a layer may report bytes in JSON.
 const JSON_INTERVAL: Duration = Duration::from_millis(200);
 
+/// What a command does with layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    Load,
+    Pull,
+    Push,
+    Save,
+}
+
+impl Task {
+    fn done(self, size: u64) -> Outcome {
+        match self {
+            Self::Load => Outcome::Loaded(size),
+            Self::Pull => Outcome::Pulled(size),
+            Self::Push => Outcome::Pushed(size),
+            Self::Save => Outcome::Saved(size),
+        }
+    }
+
+    fn existed(self) -> Outcome {
+        if self == Self::Push { Outcome::LayerExists } else { Outcome::AlreadyExists }
+    }
+}
+
 /// Shows what happens to the layers of one command. May be told from several threads at once.
 pub(crate) struct Progress {
     sink: Sink,
@@ -31,12 +55,7 @@ pub(crate) struct Progress {
     out: Box<dyn Fn(&str) + Send + Sync>,
     /// Whether to tell what is in a layer.
     details: bool,
-    /// Whether layers come from a registry.
-    pull: bool,
-    /// Whether they go to one.
-    push: bool,
-    /// Whether they go into an archive.
-    save: bool,
+    task: Task,
     layers: Mutex<BTreeMap<usize, Layer>>,
     /// The bar of the whole.
     total: Mutex<Option<ProgressBar>>,
@@ -108,24 +127,24 @@ impl Progress {
             ProgressForm::Auto | ProgressForm::Plain => Sink::Plain,
         };
         let (layers, total) = (Mutex::default(), Mutex::default());
-        Self { sink, out: Box::new(to_stderr), details, pull: false, push: false, save: false, layers, total }
+        Self { sink, out: Box::new(to_stderr), details, task: Task::Load, layers, total }
     }
 
     /// The same for a pull.
     pub(crate) fn of_pull(mut self) -> Self {
-        self.pull = true;
+        self.task = Task::Pull;
         self
     }
 
     /// The same for a push.
     pub(crate) fn of_push(mut self) -> Self {
-        self.push = true;
+        self.task = Task::Push;
         self
     }
 
     /// The same for a save.
     pub(crate) fn of_save(mut self) -> Self {
-        self.save = true;
+        self.task = Task::Save;
         self
     }
 
@@ -136,15 +155,12 @@ impl Progress {
                 let id = printable(name.short());
                 match state {
                     LayerState::Unpacking { total } => self.start(*index, &id, *total),
-                    LayerState::AlreadyExists if self.push => self.end(*index, &id, Outcome::LayerExists),
-                    LayerState::AlreadyExists => self.end(*index, &id, Outcome::AlreadyExists),
-                    LayerState::Saving { total } => self.start(*index, &id, Some(*total)),
-                    LayerState::Done { size } if self.save => self.end(*index, &id, Outcome::Saved(*size)),
-                    LayerState::Done { size } if self.push => self.end(*index, &id, Outcome::Pushed(*size)),
+                    LayerState::AlreadyExists => self.end(*index, &id, self.task.existed()),
                     LayerState::Mounted => self.end(*index, &id, Outcome::Mounted),
-                    LayerState::Uploading { total } => self.start(*index, &id, Some(*total)),
-                    LayerState::Done { size } if self.pull => self.end(*index, &id, Outcome::Pulled(*size)),
-                    LayerState::Done { size } => self.end(*index, &id, Outcome::Loaded(*size)),
+                    LayerState::Uploading { total } | LayerState::Saving { total } => {
+                        self.start(*index, &id, Some(*total));
+                    }
+                    LayerState::Done { size } => self.end(*index, &id, self.task.done(*size)),
                     LayerState::Downloading { total, resumed } => {
                         self.begin_download(*index, &id, *total, *resumed);
                     }
@@ -281,7 +297,7 @@ impl Progress {
     fn start(&self, index: usize, id: &str, total: Option<u64>) {
         let mut layers = self.locked();
         // It was begun as a download.
-        if layers.get(&index).is_some_and(|layer| layer.id == id && !layer.ended && self.pull) {
+        if layers.get(&index).is_some_and(|layer| layer.id == id && !layer.ended && self.task == Task::Pull) {
             return;
         }
         let mut layer = Layer::new(id, total);
@@ -300,11 +316,11 @@ impl Progress {
 
     /// What is being done with layers.
     fn working(&self) -> &'static str {
-        match (self.pull, self.push) {
-            (true, _) => "Extracting",
-            (_, true) => "Pushing",
-            _ if self.save => "Saving",
-            _ => "Loading",
+        match self.task {
+            Task::Pull => "Extracting",
+            Task::Push => "Pushing",
+            Task::Save => "Saving",
+            Task::Load => "Loading",
         }
     }
 

@@ -7,8 +7,8 @@ use indicatif::{InMemoryTerm, ProgressDrawTarget, TermLike as _};
 use super::*;
 
 fn with(sink: Sink, out: Box<dyn Fn(&str) + Send + Sync>) -> Progress {
-    let (details, pull, push) = (false, false, false);
-    Progress { sink, out, details, pull, push, layers: Mutex::default(), total: Mutex::default() }
+    let (layers, total) = (Mutex::default(), Mutex::default());
+    Progress { sink, out, details: false, task: Task::Load, layers, total }
 }
 
 fn on_terminal() -> (Progress, InMemoryTerm) {

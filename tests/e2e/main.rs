@@ -23,6 +23,7 @@ mod remote;
 mod remote_looks;
 mod stack_model;
 mod stacks;
+mod tree_diff;
 mod verbs;
 
 use layerstore_testkit::image::Image;

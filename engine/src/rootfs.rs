@@ -15,9 +15,7 @@ use std::rc::Rc;
 use layerstore_oci::ErrorKind;
 use layerstore_store::TreeId;
 use layerstore_unpack::OverlayXattr;
-use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fgetxattr, fstat, openat, readlinkat, statat,
-};
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fgetxattr, fstat, openat, readlinkat};
 use rustix::io::Errno;
 
 use crate::Layerstore;
@@ -98,10 +96,7 @@ impl Layerstore {
         if place.kind != FileType::Directory || options.itself {
             return Ok(vec![rootfs.entry(&place, Vec::new())?]);
         }
-        let mut entries = Vec::new();
-        rootfs.list(&place, &[], options.recursive, &mut entries)?;
-        entries.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(entries)
+        rootfs.list(&place, options.recursive)
     }
 
     /// Opens a regular file of an image. Symbolic links are followed inside the image.
@@ -318,40 +313,22 @@ impl Rootfs {
         Ok(())
     }
 
-    fn list(
-        &self,
-        place: &Place,
-        prefix: &[u8],
-        recursive: bool,
-        entries: &mut Vec<FileEntry>,
-    ) -> Result<()> {
-        // Whether a name is shown; the topmost layer that has it decides.
-        let mut names: HashMap<Vec<u8>, bool> = HashMap::new();
-        for &layer in &place.layers {
-            let directory =
-                self.open(layer, &place.path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC)?;
-            let all = Dir::read_from(&directory).map_err(|errno| self.failed(&place.path, errno))?;
-            for entry in all {
-                let entry = entry.map_err(|errno| self.failed(&place.path, errno))?;
-                let name = entry.file_name().to_bytes();
-                if name == b"." || name == b".." || names.contains_key(name) {
-                    continue;
+    /// The entries of a directory, sorted by path. A tree may be deeper than a stack has room for.
+    fn list(&self, directory: &Place, recursive: bool) -> Result<Vec<FileEntry>> {
+        let mut entries = Vec::new();
+        let mut ahead = vec![(Vec::new(), directory.path.clone(), directory.layers.clone())];
+        while let Some((below, path, layers)) = ahead.pop() {
+            for (name, found) in Merge::new(self, &path, &layers).all()? {
+                let (below, path) = (join(&below, &name), join(&path, &name));
+                let place = Place { path, kind: found.kind, layers: found.layers, beneath: Vec::new() };
+                entries.push(self.entry(&place, below.clone())?);
+                if recursive && place.kind == FileType::Directory {
+                    ahead.push((below, place.path, place.layers));
                 }
-                let whiteout = entry.file_type() == FileType::CharacterDevice
-                    && statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)
-                        .is_ok_and(|stat| is_whiteout(FileType::CharacterDevice, &stat));
-                names.insert(name.to_vec(), !whiteout);
             }
         }
-        for name in names.into_iter().filter_map(|(name, shown)| shown.then_some(name)) {
-            let Some(child) = self.step(place, &name)? else { continue };
-            let path = join(prefix, &name);
-            entries.push(self.entry(&child, path.clone())?);
-            if recursive && child.kind == FileType::Directory {
-                self.list(&child, &path, recursive, entries)?;
-            }
-        }
-        Ok(())
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(entries)
     }
 
     fn entry(&self, place: &Place, path: Vec<u8>) -> Result<FileEntry> {

@@ -25,6 +25,7 @@ mod remote_looks;
 mod save;
 mod stack_model;
 mod stacks;
+mod tree_diff;
 mod verbs;
 
 use layerstore_testkit::image::Image;

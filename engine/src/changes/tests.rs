@@ -156,7 +156,7 @@ fn a_name_means_what_the_topmost_layer_says() {
 
 #[test]
 fn trees_may_be_deeper_than_paths_and_than_a_process_has_files() {
-    const DEPTH: usize = 3000;
+    const DEPTH: usize = 1500;
     let trees = Trees::new();
     trees.tree("base").deep("some-name", DEPTH, "1");
     trees.tree("upper").deep("some-name", DEPTH, "2");
@@ -166,6 +166,46 @@ fn trees_may_be_deeper_than_paths_and_than_a_process_has_files() {
     assert_eq!(found, [format!("C {path}")]);
     let found = lines(&trees, &["empty"], &["upper", "empty"], Parents::All);
     assert_eq!((found.len(), found.last()), (DEPTH + 1, Some(&format!("A {path}"))));
+}
+
+#[test]
+fn long_paths_that_end_alike_are_not_mixed_up() {
+    const DEPTH: usize = 900;
+    let trees = Trees::new();
+    for (name, y) in [("base", "1"), ("upper", "2")] {
+        let tree = trees.tree(name);
+        tree.dir("x").dir("y");
+        for (side, end) in [("x", "1"), ("y", y)] {
+            tree.below(side).deep("name", DEPTH, end);
+            tree.time(side, 0);
+        }
+    }
+    let found = lines(&trees, &["base"], &["upper", "base"], Parents::Changed);
+    assert_eq!(found, [format!("C /y{}/file", "/name".repeat(DEPTH))]);
+}
+
+#[test]
+fn what_has_gone_when_its_turn_comes_counts_as_changed() {
+    let trees = Trees::new();
+    trees.tree("base").file("a", "1").file("b", "1").dir("c").file("c/f", "1").dir("d");
+    let upper = trees.tree("upper");
+    upper.file("a", "2").file("b", "1").dir("c").file("c/f", "2").dir("d").dir("e").file("e/f", "");
+    let mut found = Vec::new();
+    let mut each = |change: Change| {
+        match change.path.as_slice() {
+            b"/a" => {
+                std::fs::remove_file(upper.path("b")).unwrap();
+                std::fs::remove_dir_all(upper.path("c")).unwrap();
+            }
+            b"/e" => std::fs::remove_dir_all(upper.path("e")).unwrap(),
+            _ => {}
+        }
+        found.push(String::from_utf8(change.path).unwrap());
+        Ok(())
+    };
+    let (before, after) = (trees.rootfs(&["base"]), trees.rootfs(&["upper", "base"]));
+    changes(&before, &after, Parents::All, &mut each).unwrap();
+    assert_eq!(found, ["/a", "/b", "/c", "/e"]);
 }
 
 #[test]

@@ -167,6 +167,11 @@ impl Tree {
         self
     }
 
+    /// A directory of the tree as one of its own.
+    pub(crate) fn below(&self, path: &str) -> Self {
+        Self(self.path(path))
+    }
+
     /// Directories in each other, `depth` of them, all called `name`, and a file `end` in the last one.
     pub(crate) fn deep(&self, name: &str, depth: usize, end: &str) -> &Self {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -133,7 +133,7 @@ const STACKS: [(&[&str], &[&str]); 6] = [
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, max_shrink_iters: 300, ..ProptestConfig::with_cases(80) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, max_shrink_iters: 300, ..ProptestConfig::with_cases(40) })]
 
     #[test]
     fn privileged_any_two_stacks_differ_as_their_mounts_do(

@@ -23,7 +23,7 @@
 //! | `lowerdir+`, `upperdir`, `workdir` as descriptors | 6.13 | `overlayfs.rst` |
 //! | detached mounts as layers | 6.15 | `clone_private_mount` in `fs/namespace.c` |
 //!
-//! Each way is tried in turn, the newest first: kernels that miss one refuse it with `EINVAL` or `ENOSYS`.
+//! Each way is tried in turn, the newest first: kernels that miss one refuse it with `ENOSYS`, `EINVAL` or `EBADF`.
 
 mod bind;
 mod classic;
@@ -153,9 +153,7 @@ impl Store {
         let mut refusal = Errno::NOSYS;
         for way in ways {
             match self.try_overlay(*way, layers, target, options) {
-                Err(Attempt::Refused(errno @ (Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP))) => {
-                    refusal = errno;
-                }
+                Err(Attempt::Refused(errno)) if is_unknown(errno) => refusal = errno,
                 other => return other.map_err(|error| error.at(target, options)),
             }
         }
@@ -185,6 +183,12 @@ enum Way {
     DescriptorPaths,
     /// In the options of `mount(2)`.
     Classic,
+}
+
+/// Whether the kernel may not have understood. Before Linux 6.13 descriptors that only stand for a directory
+/// (`O_PATH`) are none to `fsconfig(2)`.
+fn is_unknown(errno: Errno) -> bool {
+    matches!(errno, Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP | Errno::BADF)
 }
 
 /// Why one way to mount failed.

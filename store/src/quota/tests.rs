@@ -18,6 +18,8 @@ const MIB: usize = 1 << 20;
 struct Containers {
     store: Store,
     targets: Vec<PathBuf>,
+    /// Whether the filesystem deletes in the background, and counts until then.
+    is_lazy: bool,
     disk: Disk,
 }
 
@@ -25,18 +27,18 @@ impl Containers {
     /// One for each filesystem of which the kernel knows quotas.
     fn all() -> Vec<Self> {
         let disks = [
-            ("project quotas of ext4", Disk::ext4_with_quotas(48)),
-            ("project quotas of XFS", Disk::xfs_with_quotas(320)),
+            ("project quotas of ext4", false, Disk::ext4_with_quotas(48)),
+            ("project quotas of XFS", true, Disk::xfs_with_quotas(320)),
         ];
-        let there = disks.into_iter().filter(|(what, disk)| require::kernel_has(disk.is_some(), what));
-        there.filter_map(|(_, disk)| disk).map(Self::on).collect()
+        let there = disks.into_iter().filter(|(what, _, disk)| require::kernel_has(disk.is_some(), what));
+        there.filter_map(|(_, is_lazy, disk)| Some(Self::on(disk?, is_lazy))).collect()
     }
 
-    fn on(disk: Disk) -> Self {
+    fn on(disk: Disk, is_lazy: bool) -> Self {
         let store = Store::open(&disk.path().join("root"), Surroundings::default()).unwrap();
         fs::create_dir_all(store.layout().overlay2().join("lower/diff")).unwrap();
         fs::write(store.layout().overlay2().join("lower/diff/big"), vec![1; 2 * MIB]).unwrap();
-        Self { store, targets: Vec::new(), disk }
+        Self { store, targets: Vec::new(), is_lazy, disk }
     }
 
     fn upper(&self, name: &str) -> Upper {
@@ -94,7 +96,7 @@ fn privileged_a_container_cannot_hold_more_bytes_than_its_quota() {
         assert!(is_full(write(&inside.join("too-much"), 2 * MIB)));
         write(&other.join("file"), 8 * MIB).unwrap();
         let usage = quota_usage(containers.disk.path(), 7).unwrap();
-        assert!(usage.bytes > 3 << 20 && usage.bytes <= 4 << 20, "{usage:?}");
+        assert!(usage.bytes >= 3 << 20 && usage.bytes <= 4 << 20, "{usage:?}");
         assert!(quota_usage(&other, 8).is_err(), "overlayfs has no projects");
         assert!(quota_usage(containers.disk.path(), 8).unwrap().bytes >= 8 << 20);
 
@@ -103,8 +105,10 @@ fn privileged_a_container_cannot_hold_more_bytes_than_its_quota() {
 
         unmount(&inside, UnmountFlags::empty()).unwrap();
         fs::remove_dir_all(&limited.tree).unwrap();
-        let usage = quota_usage(containers.disk.path(), 7).unwrap();
-        assert_eq!(usage, QuotaUsage::default(), "what is deleted does not count");
+        if !containers.is_lazy {
+            let usage = quota_usage(containers.disk.path(), 7).unwrap();
+            assert_eq!(usage, QuotaUsage::default(), "what is deleted does not count");
+        }
     }
 }
 
@@ -136,13 +140,16 @@ fn privileged_a_container_cannot_hold_more_files_than_its_quota() {
         let create = |inside: &Path, count: usize| {
             (0..count).try_for_each(|index| fs::write(inside.join(index.to_string()), ""))
         };
-        create(&inside, 10).unwrap();
+        // XFS counts what overlayfs made and deleted while mounting until it has cleaned up.
+        let created =
+            (0..20).take_while(|index| fs::write(inside.join(index.to_string()), "").is_ok()).count();
+        assert!(created == 10 || containers.is_lazy && (6..10).contains(&created), "{created}");
         assert_eq!(quota_usage(&limited.tree, 7).unwrap().inodes, 14);
         assert!(is_full(fs::write(inside.join("one-more"), "")));
         assert!(is_full(fs::create_dir(inside.join("dir"))));
         create(&other, 20).unwrap();
         fs::remove_file(inside.join("0")).unwrap();
-        fs::write(inside.join("one-more"), "").unwrap();
+        assert!(containers.is_lazy || fs::write(inside.join("one-more"), "").is_ok());
         clear_quota(&limited.tree, 7).unwrap();
         create(&inside, 20).unwrap();
     }

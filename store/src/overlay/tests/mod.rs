@@ -14,8 +14,25 @@ use rustix::mount::{UnmountFlags, unmount};
 use super::*;
 use crate::store::Surroundings;
 
-/// The ways that there are, each by itself.
-const WAYS: [Way; 3] = [Way::Descriptors, Way::DescriptorPaths, Way::Classic];
+/// The ways that this kernel has for such options, each by itself.
+fn ways(options: &MountOptions) -> Vec<Way> {
+    let all = [Way::Descriptors, Way::DescriptorPaths, Way::Classic];
+    let fixture = Fixture::new();
+    let lowers = fixture.lowers(2);
+    let there = all.into_iter().filter(|way| {
+        let layers = Layers { lowers: &lowers, upper: None, read_only: true };
+        fixture.store.try_overlay(*way, &layers, &fixture.target, options).is_ok()
+    });
+    let there: Vec<Way> = there.collect();
+    // What is missing on a kernel that has everything is broken.
+    let release = rustix::system::uname();
+    let mut version =
+        release.release().to_str().unwrap().split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let version = (version.next().unwrap(), version.next().unwrap());
+    assert!(version < (6, 15) || there == all, "{there:?}");
+    assert!(there.contains(&Way::Classic));
+    there
+}
 
 /// A name with everything that is special in options of a mount.
 const AWKWARD: &str = "a:b,c d\\e=\"f'";

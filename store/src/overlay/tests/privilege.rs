@@ -100,10 +100,10 @@ fn privileged_root_of_a_user_namespace_mounts() {
 #[test]
 #[ignore = "run by privileged_root_of_a_user_namespace_mounts"]
 fn in_a_user_namespace() {
-    for way in WAYS {
+    let options = MountOptions { user_xattrs: true, volatile: true, ..MountOptions::default() };
+    for way in ways(&options) {
         let fixture = Fixture::new();
         let stack = fixture.stack(fixture.lowers(3));
-        let options = MountOptions { user_xattrs: true, volatile: true, ..MountOptions::default() };
         fixture.mount_by(way, &stack, &options);
         fs::remove_file(fixture.target.join("shared")).unwrap();
         let shown = shown_options(&fixture.target);

@@ -28,7 +28,7 @@ fn privileged_changes_go_to_the_upper_tree() {
     if !require::root() {
         return;
     }
-    for way in WAYS {
+    for way in ways(&MountOptions::default()) {
         let fixture = Fixture::with_root(AWKWARD);
         let lowers = vec![
             fixture.lower("b", &[("b", "b"), ("shared", "b")]),
@@ -65,7 +65,7 @@ fn privileged_500_layers_and_an_upper_tree_below_a_long_root() {
     for name in ["r".repeat(200), format!("{AWKWARD}{}", "r".repeat(150))] {
         let fixture = Fixture::with_root(&name);
         let stack = fixture.stack(fixture.lowers(MAX_LAYERS));
-        for way in WAYS {
+        for way in ways(&MountOptions::default()) {
             fixture.mount_by(way, &stack, &MountOptions::default());
             assert_eq!(fixture.read("shared"), "499", "{way:?}");
             assert!(fixture.target.join("only-0").exists() && fixture.target.join("only-250").exists());
@@ -229,7 +229,7 @@ fn privileged_a_volatile_mount_leaves_a_mark_that_can_be_taken_away() {
     let upper = stack.upper.as_ref().unwrap();
     let volatile = MountOptions { volatile: true, ..MountOptions::default() };
     assert!(!has_volatile_mark(upper).unwrap() && !clear_volatile(upper).unwrap());
-    for way in WAYS {
+    for way in ways(&MountOptions::default()) {
         fixture.mount_by(way, &stack, &volatile);
         fs::write(fixture.target.join("file"), "").unwrap();
         assert!(shown_options(&fixture.target).contains("volatile"));

@@ -2,9 +2,9 @@
 //!
 //! Names, short forms and defaults are those of Docker and Podman where these have the verb.
 
-mod containers;
 mod bundle;
 mod commit;
+mod containers;
 mod filter;
 mod import;
 mod login;
@@ -20,12 +20,12 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub(crate) use containers::{ContainerCommand, Create, Diff, Export, Ps, RemoveContainers, Rename};
-pub(crate) use filter::{ContainerFilter, Filter};
 pub(crate) use bundle::{Bundle, VolumeKind};
 pub(crate) use commit::Commit;
+pub(crate) use containers::{ContainerCommand, Create, Diff, Export, Ps, RemoveContainers, Rename};
 #[cfg(test)]
 pub(crate) use filter::parse as parse_filter;
+pub(crate) use filter::{ContainerFilter, Filter};
 pub(crate) use import::Import;
 pub(crate) use login::{Login, Logout};
 pub(crate) use remote::{

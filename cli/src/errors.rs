@@ -146,9 +146,12 @@ impl From<layerstore::Error> for Failure {
             }
             Error::Store(layerstore::StoreError::NoPrivilege { .. }) => {
                 failure.hints.clear();
-                failure.hint("run it as root, or in a user namespace: `unshare --user --map-root-user --mount`")
+                failure
+                    .hint("run it as root, or in a user namespace: `unshare --user --map-root-user --mount`")
             }
-            Error::Store(layerstore::StoreError::LostTree { what, .. }) => match what.strip_prefix("container ") {
+            Error::Store(layerstore::StoreError::LostTree { what, .. }) => match what
+                .strip_prefix("container ")
+            {
                 Some(name) => failure.hint(format!("what it had written is lost: `layerstore rm {name}`")),
                 None => failure,
             },

@@ -74,12 +74,7 @@ impl Layerstore {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn create(
-        &self,
-        image: &str,
-        options: &CreateOptions,
-        listener: &Listener<'_>,
-    ) -> Result<Container> {
+    pub fn create(&self, image: &str, options: &CreateOptions, listener: &Listener<'_>) -> Result<Container> {
         if let Some(name) = &options.name {
             names::check(name)?;
             // Before anything is unpacked for it.
@@ -227,7 +222,9 @@ impl Layerstore {
         match self.find(name) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 match self.mount_container(name, directory, listener) {
-                    Err(Error::NoContainer { .. }) => Err(Error::NoImageOrContainer { name: name.to_owned() }),
+                    Err(Error::NoContainer { .. }) => {
+                        Err(Error::NoImageOrContainer { name: name.to_owned() })
+                    }
                     other => other,
                 }
             }

@@ -286,7 +286,9 @@ pub enum Error {
         names: Vec<String>,
     },
     /// A name that no container can have.
-    #[error("`{name}` cannot be the name of a container: letters, digits, `_`, `.` and `-` may be in it, the first is a letter or digit, and there are at least two")]
+    #[error(
+        "`{name}` cannot be the name of a container: letters, digits, `_`, `.` and `-` may be in it, the first is a letter or digit, and there are at least two"
+    )]
     BadContainerName {
         /// As given.
         name: String,

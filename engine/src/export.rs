@@ -23,8 +23,10 @@ use crate::rootfs::{Found, Merge, Name, Rootfs};
 /// on the way and for files with several names.
 pub(crate) fn export<W: Write>(rootfs: &Rootfs, holes: Holes, out: W) -> Result<(Diffed, W)> {
     let failed = |source: DiffError| Error::Tree { name: rootfs.image.clone(), source };
-    let mut archive =
-        FlatArchive::new(out, &DiffOptions { overlay: rootfs.overlay, holes, limits: limits(), newest: None });
+    let mut archive = FlatArchive::new(
+        out,
+        &DiffOptions { overlay: rootfs.overlay, holes, limits: limits(), newest: None },
+    );
     let append = |archive: &mut FlatArchive<W>, path: &[u8], found: &Found| {
         let file = rootfs.open(found.top(), path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC)?;
         archive.append(path, file).map_err(failed)

@@ -52,7 +52,7 @@ impl Layerstore {
             self.store.settle_stack(&chain)?;
             return Ok(trees);
         }
-        let _claim = self.store.claim(&Key::Chain(chain.clone()))?;
+        let _claim = self.claim(&Key::Chain(chain.clone()))?;
         if let Some(fixup) = self.store.fixup(&chain)? {
             return Ok(on_top(fixup));
         }

@@ -3,9 +3,12 @@
 //! [`Layerstore`] is the one type to start from. Nothing here prints, reads the environment or keeps
 //! global state; what an operation tells while it runs goes to the listener it is given.
 
-mod changes;
-mod bundle;
+#[cfg(feature = "async")]
+mod asynchronous;
 mod build;
+mod bundle;
+mod cancel;
+mod changes;
 mod compose;
 mod containers;
 mod error;
@@ -27,20 +30,23 @@ mod ready;
 mod remote;
 mod remove;
 mod rootfs;
-mod snapshots;
 mod save;
+mod snapshots;
 
 use std::path::Path;
 
 use layerstore_store::{Store, Surroundings};
 use layerstore_unpack::Options;
 
-pub use containers::{Container, CreateOptions, Exported};
-pub use changes::{Change, ChangeKind};
+#[cfg(feature = "async")]
+pub use asynchronous::{AsyncLayerstore, Progress};
+pub use build::{Built, CommitOptions, ImportOptions};
 pub use bundle::{
     Bundle, BundleDirectory, BundleError, BundleOptions, RuntimeConfig, VolumeDirectory, Volumes,
 };
-pub use build::{Built, CommitOptions, ImportOptions};
+pub use cancel::Cancel;
+pub use changes::{Change, ChangeKind};
+pub use containers::{Container, CreateOptions, Exported};
 pub use error::{Error, Result};
 pub use event::{Event, LayerName, LayerState, Listener, PullPlan};
 pub use images::{HistoryStep, ImageSummary};
@@ -51,7 +57,8 @@ pub use layerstore_registry as registry;
 /// What went wrong in the store itself.
 pub use layerstore_store::Error as StoreError;
 pub use layerstore_store::{
-    IdMap, IdRange, LOCAL, Labels, MAX_LABEL, Mount, Settings, SnapshotCommit, SnapshotInfo, SnapshotKind, Usage,
+    IdMap, IdRange, LOCAL, Labels, MAX_LABEL, Mount, Settings, SnapshotCommit, SnapshotInfo, SnapshotKind,
+    Usage,
 };
 pub use layerstore_unpack::{Devices, Limits, Privileged};
 pub use load::{LoadOptions, LoadReport, LoadedImage, Source};
@@ -61,21 +68,22 @@ pub use pull::{PullOptions, PullReport, When};
 pub use push::{PushOptions, PushReport};
 pub use remove::{Collected, CollectedObject, Removed};
 pub use rootfs::{FileEntry, FileKind, ListOptions};
-pub use snapshots::{Filter, FilterError, Parent, PrepareOptions, Snapshots};
 pub use save::{SaveOptions, SaveReport};
+pub use snapshots::{Filter, FilterError, Parent, PrepareOptions, Snapshots};
 
-/// An open image store.
-#[derive(Debug)]
+/// An open image store. Clones are the same store.
+#[derive(Debug, Clone)]
 pub struct Layerstore {
     store: Store,
     unpack: Options,
+    cancel: Cancel,
 }
 
 impl Layerstore {
     /// Opens the store below `root`, which is created where it does not exist.
     pub fn open(root: &Path) -> Result<Self> {
         let store = Store::open(root, Surroundings::default())?;
-        Ok(Self { store, unpack: options::for_this_process() })
+        Ok(Self { store, unpack: options::for_this_process(), cancel: Cancel::default() })
     }
 
     /// Refuses to read or write trees in a store whose trees another kind of user has unpacked: their marks would not

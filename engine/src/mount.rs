@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use layerstore_oci::{DiffId, Digest, ErrorKind};
 use layerstore_store::{
-    IdMap, ImageCommit, ImageInfo, Key, LOCAL, LayerRow, MountOptions, MountPoint, MountRow, NewImage, Session, Settings,
-    Stack, Subject, TreeId,
+    IdMap, ImageCommit, ImageInfo, Key, LOCAL, LayerRow, MountOptions, MountPoint, MountRow, NewImage,
+    Session, Settings, Stack, Subject, TreeId,
 };
 
 use layerstore_unpack::OverlayXattr;
@@ -217,13 +217,13 @@ impl Layerstore {
         self.store.recover()?;
         let session = self.store.session(LOCAL)?;
         let policy = self.unpack_policy()?;
-        let (result, _) = layers::run(&self.store, &session, &self.unpack, &policy, listener, |feeder| {
+        let (result, _) = layers::run(self, &session, &policy, listener, |feeder| {
             let mut seen = HashSet::new();
             for (index, row) in layers.iter().enumerate() {
                 if !seen.insert(&row.diff_id) {
                     continue;
                 }
-                let claim = self.store.claim(&Key::Layer(row.diff_id.clone()))?;
+                let claim = self.claim(&Key::Layer(row.diff_id.clone()))?;
                 let wanted = [(row.blob.clone(), Some(row.diff_id.clone()))];
                 let presence = self.store.lease_layers(&session, &wanted)?.pop();
                 if presence.as_ref().is_some_and(|presence| presence.tree.is_some()) {

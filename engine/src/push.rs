@@ -89,7 +89,7 @@ impl Layerstore {
         let session = self.store.session(LOCAL)?;
         let documents = parts.documents.iter().map(|document| &document.digest);
         self.hold(&session, documents.chain(parts.blobs.iter().map(|blob| &blob.digest)))?;
-        let watcher = Watcher::new(listener);
+        let watcher = Watcher::new(listener, &self.cancel);
         let repository = client.repository(&reference, &watcher)?;
         self.push_blobs(&repository, &parts.blobs, options, listener)?;
         let Some((top, children)) = parts.documents.split_last() else { return Err(Error::Cancelled) };
@@ -119,7 +119,7 @@ impl Layerstore {
         let stop = AtomicBool::new(false);
         let failure = Mutex::new(None);
         let stopped = || stop.load(Ordering::Acquire);
-        let watcher = Watcher::until(listener, &stopped);
+        let watcher = Watcher::new(listener, &self.cancel).until(&stopped);
         let repository = repository.watched_by(&watcher);
         let workers = options.uploads.unwrap_or(UPLOADS).max(1).min(blobs.len());
         thread::scope(|scope| {

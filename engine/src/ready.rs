@@ -31,13 +31,7 @@ impl Ready {
 impl Layerstore {
     /// Makes sure that everything that the snapshot is stacked from is there. Layers whose trees have gone, or did not
     /// survive a power cut, are unpacked again.
-    pub(crate) fn ready(
-        &self,
-        owner: &str,
-        key: &str,
-        what: &str,
-        listener: &Listener<'_>,
-    ) -> Result<Ready> {
+    pub(crate) fn ready(&self, owner: &str, key: &str, what: &str, listener: &Listener<'_>) -> Result<Ready> {
         self.check_flavour()?;
         let mut links = self.store.links(owner, key)?;
         if self.rebuild(&links, what, listener)? {

@@ -7,6 +7,7 @@ use layerstore_registry::{Client, FetchedManifest, Found, Repository, Selector};
 use serde_json::{Value, json};
 
 use crate::Layerstore;
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::event::Listener;
 use crate::load::plan::MAX_DOCUMENTS_BYTES;
@@ -19,7 +20,8 @@ impl Layerstore {
         reference: &Reference,
         listener: &Listener<'_>,
     ) -> Result<Vec<String>> {
-        let watcher = Watcher::new(listener);
+        let never = Cancel::default();
+        let watcher = Watcher::new(listener, &never);
         Ok(client.repository(reference, &watcher)?.tags()?)
     }
 
@@ -30,7 +32,8 @@ impl Layerstore {
         artifact_type: Option<&str>,
         listener: &Listener<'_>,
     ) -> Result<Vec<Descriptor>> {
-        let watcher = Watcher::new(listener);
+        let never = Cancel::default();
+        let watcher = Watcher::new(listener, &never);
         let repository = client.repository(reference, &watcher)?;
         let digest = match reference.digest() {
             Some(digest) => digest.clone(),
@@ -47,7 +50,7 @@ impl Layerstore {
         limit: u32,
         listener: &Listener<'_>,
     ) -> Result<Vec<Found>> {
-        Ok(client.search(domain, term, limit, &Watcher::new(listener))?)
+        Ok(client.search(domain, term, limit, &Watcher::new(listener, &Cancel::default()))?)
     }
 
     /// The manifest or index that `reference` names, as `docker manifest inspect` prints it: its own JSON, or with
@@ -58,7 +61,8 @@ impl Layerstore {
         verbose: bool,
         listener: &Listener<'_>,
     ) -> Result<Value> {
-        let watcher = Watcher::new(listener);
+        let never = Cancel::default();
+        let watcher = Watcher::new(listener, &never);
         let repository = client.repository(reference, &watcher)?;
         let fetched = repository.manifest(selector(reference))?;
         let document = parse(&fetched)?;

@@ -106,7 +106,9 @@ impl Layerstore {
 
     pub(crate) fn rootfs(&self, name: &str, listener: &Listener<'_>) -> Result<Rootfs> {
         let found = match self.find(name) {
-            Err(error) if error.kind() == ErrorKind::NotFound && !self.store.find_containers(name)?.is_empty() => {
+            Err(error)
+                if error.kind() == ErrorKind::NotFound && !self.store.find_containers(name)?.is_empty() =>
+            {
                 let (_, ready) = self.ready_container(name, listener)?;
                 return self.rootfs_of(name, &ready.trees());
             }

@@ -10,6 +10,7 @@ use layerstore_oci::{
 use layerstore_store::LOCAL;
 
 use crate::Layerstore;
+use crate::cancel::Cancellable;
 use crate::error::{Error, Result};
 use crate::event::{Event, LayerName, LayerState, Listener};
 use crate::names::{Found, named};
@@ -116,9 +117,11 @@ impl Layerstore {
         report.images = tops.iter().map(|top| top.descriptor.digest.clone()).collect();
 
         let failed = |error| match error {
+            _ if self.cancel.is_cancelled() => Error::Cancelled,
             WriteError::Output { source } => Error::Output { source },
             error => Error::Output { source: std::io::Error::other(error) },
         };
+        let out = Cancellable { out, cancel: &self.cancel };
         let mut archive = ArchiveWriter::begin(out, &tops, entries.as_deref()).map_err(failed)?;
         for document in &documents {
             let size = document.bytes.len() as u64;

@@ -213,7 +213,7 @@ fn volumes_in_the_bundle(app: &App) {
 }
 
 fn user_namespace(app: &App) {
-    let range = IdRange { container: 0, host: 100_000, size: 65_536 };
+    let range = IdRange { container: 0, host: 100_000, count: 65_536 };
     let script = "id -u; tr -s ' ' </proc/self/uid_map; cat /proc/sys/net/ipv4/ip_unprivileged_port_start; stat -c %U /usr; touch /srv/file && stat -c %U /srv/file";
     let options = BundleOptions {
         entrypoint: Some(sh(script)),

@@ -264,7 +264,8 @@ mod tests {
                 (namespace, &digest, &boot),
             )
             .unwrap();
-            old.execute("INSERT INTO mount_tree VALUES (CAST('/x' AS BLOB), ?1, 'abcdefgh')", [namespace]).unwrap();
+            old.execute("INSERT INTO mount_tree VALUES (CAST('/x' AS BLOB), ?1, 'abcdefgh')", [namespace])
+                .unwrap();
             old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
             old.pragma_update(None, "user_version", i64::try_from(version).unwrap()).unwrap();
             drop(old);
@@ -273,7 +274,8 @@ mod tests {
             assert_eq!(mounts.len(), 1);
             assert_eq!(mounts[0].subject, Subject::Image(digest.parse().unwrap()));
             assert_eq!(store.mounted_trees().unwrap().len(), 1, "what the mount keeps is still kept");
-            let tree = store.tree(&digest.parse::<layerstore_oci::Digest>().unwrap().into()).unwrap().unwrap();
+            let tree =
+                store.tree(&digest.parse::<layerstore_oci::Digest>().unwrap().into()).unwrap().unwrap();
             assert_eq!(tree.usage.inodes, 3);
             assert!(store.unsettled(&[tree.id]).unwrap()[0].links.is_empty());
             store

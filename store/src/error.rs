@@ -280,9 +280,10 @@ impl Error {
             | Self::DamagedBlob { .. }
             | Self::InvalidRow { .. } => ErrorKind::Corrupt,
             Self::NoBlob { .. } | Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::AlreadyMounted { .. } | Self::SnapshotMounted { .. } | Self::Exists { .. } | Self::NameTaken { .. } => {
-                ErrorKind::AlreadyExists
-            }
+            Self::AlreadyMounted { .. }
+            | Self::SnapshotMounted { .. }
+            | Self::Exists { .. }
+            | Self::NameTaken { .. } => ErrorKind::AlreadyExists,
             Self::InvalidKey { .. }
             | Self::NotADirectory { .. }
             | Self::LabelTooLong { .. }

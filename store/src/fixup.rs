@@ -25,9 +25,7 @@ impl Store {
                  AND (t.synced = 1 OR (t.boot_id = ?2 AND t.mount_id = ?3)) LIMIT 1",
             )
             .and_then(|mut statement| {
-                statement
-                    .query_row((chain.to_string(), &life.boot, life.mount), |row| row.get(0))
-                    .optional()
+                statement.query_row((chain.to_string(), &life.boot, life.mount), |row| row.get(0)).optional()
             })
             .db(action)
         })?;

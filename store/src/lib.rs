@@ -75,8 +75,8 @@ pub use recover::Recovered;
 pub use reference::{LOCAL, ReferenceRow};
 pub use session::{Session, TreeDirectory};
 pub use snapshot::{
-    Discarded, Labels, Link, LinkTree, MAX_KEY, MAX_LABEL, NewSnapshot, Settings, SnapshotCommit, SnapshotInfo,
-    SnapshotKind, WritableTree,
+    Discarded, Labels, Link, LinkTree, MAX_KEY, MAX_LABEL, NewSnapshot, Settings, SnapshotCommit,
+    SnapshotInfo, SnapshotKind, WritableTree,
 };
 pub use store::{Store, Surroundings};
 pub use totals::{Space, Totals};

@@ -330,7 +330,9 @@ impl Store {
         let action = "look for mounts of a snapshot";
         let target: Option<Vec<u8>> = tx
             .prepare_cached("SELECT target FROM mount WHERE owner = ?1 AND key = ?2 AND boot_id = ?3 LIMIT 1")
-            .and_then(|mut query| query.query_row((owner, key, &self.life().boot), |row| row.get(0)).optional())
+            .and_then(|mut query| {
+                query.query_row((owner, key, &self.life().boot), |row| row.get(0)).optional()
+            })
             .db(action)?;
         match target {
             None => Ok(()),

@@ -29,8 +29,8 @@ use std::path::Path;
 
 pub use compare::Comparer;
 pub use error::DiffError;
-pub use usage::usage;
 pub use flat::FlatArchive;
+pub use usage::usage;
 pub(crate) use xattrs::LOCAL;
 
 use crate::options::{Limits, OverlayXattr};

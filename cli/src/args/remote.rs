@@ -234,7 +234,8 @@ mod tests {
 
     #[test]
     fn sizes_have_units() {
-        for (text, bytes) in [("1", 1), ("2k", 2048), ("20M", 20 << 20), ("1GiB", 1 << 30), ("3mb", 3 << 20), ("1T", 1 << 40)]
+        for (text, bytes) in
+            [("1", 1), ("2k", 2048), ("20M", 20 << 20), ("1GiB", 1 << 30), ("3mb", 3 << 20), ("1T", 1 << 40)]
         {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }

@@ -15,8 +15,7 @@ pub(super) fn run(context: &Context, args: &Bundle) -> Result<(), Failure> {
     let options = options(args, crate::context::variable);
     let store = context.store()?;
     let progress = context.progress();
-    let bundle =
-        store.bundle(&args.image, &args.dir, &create, &options, &|event| progress.tell(&event))?;
+    let bundle = store.bundle(&args.image, &args.dir, &create, &options, &|event| progress.tell(&event))?;
     for note in &bundle.notes {
         progress.note(note);
     }

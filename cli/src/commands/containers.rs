@@ -1,7 +1,7 @@
 //! `layerstore create`, `rm`, `rename`, `diff` and `export`.
 
-use layerstore::{CreateOptions, Error};
 use layerstore::oci::ErrorKind;
+use layerstore::{CreateOptions, Error};
 
 use super::save::archive;
 use super::tree_diff;

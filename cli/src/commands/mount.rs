@@ -27,9 +27,7 @@ fn list(mounts: &[Mounted]) -> Result<(), Failure> {
     for mount in mounts {
         let what = match &mount.what {
             MountedWhat::Image(id) => id.as_ref().map_or("<none>      ", |id| id.short()).to_owned(),
-            MountedWhat::Snapshot { owner, key } if owner == LOCAL => {
-                printable(key.get(..12).unwrap_or(key))
-            }
+            MountedWhat::Snapshot { owner, key } if owner == LOCAL => printable(key.get(..12).unwrap_or(key)),
             MountedWhat::Snapshot { key, .. } => printable(key),
         };
         out.extend_from_slice(what.as_bytes());

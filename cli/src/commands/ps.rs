@@ -103,7 +103,8 @@ fn is_ancestor(container: &Container, image: &str) -> bool {
 fn row(container: &Container, now: i64, truncate: bool, size: &str) -> Value {
     let command = printable(&container.command.join(" "));
     let command = if truncate { ellipsis(&command, 20) } else { command };
-    let labels: Vec<String> = container.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let labels: Vec<String> =
+        container.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let state = if container.mounted.is_some() { "mounted" } else { "created" };
     let status = if container.mounted.is_some() { "Mounted" } else { "Created" };
     let mounts = container.mounted.as_ref().map(|path| printable(&path.display().to_string()));

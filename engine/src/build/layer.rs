@@ -121,20 +121,19 @@ impl Layerstore {
         bring: impl FnOnce(&dyn Fn(&mut dyn Read) -> Result<()>) -> Result<()>,
     ) -> Result<Finished> {
         let ingest = |session: &Session| -> Result<Ingest> { Ok(session.ingest(Algorithm::Sha256)?) };
-        let (result, mut results) =
-            layers::run(&self.store, session, &self.unpack, policy, listener, |feeder| {
-                bring(&|source| {
-                    let layer = Layer {
-                        index: 0,
-                        name: name.clone(),
-                        digest: None,
-                        size: None,
-                        media_type: Some(media_type.to_owned()),
-                        diff_id: None,
-                    };
-                    feeder.receive(layer, work, Claims::default(), ingest(session)?, source)
-                })
-            });
+        let (result, mut results) = layers::run(self, session, policy, listener, |feeder| {
+            bring(&|source| {
+                let layer = Layer {
+                    index: 0,
+                    name: name.clone(),
+                    digest: None,
+                    size: None,
+                    media_type: Some(media_type.to_owned()),
+                    diff_id: None,
+                };
+                feeder.receive(layer, work, Claims::default(), ingest(session)?, source)
+            })
+        });
         new.append(&mut results.new);
         result?;
         results.finished.remove(&0).ok_or(Error::Cancelled)

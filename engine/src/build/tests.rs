@@ -25,7 +25,7 @@ struct Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         for row in self.store.store.live_mounts().unwrap_or_default() {
-            drop(self.store.store.unmount_image(&row));
+            drop(self.store.store.unmount(&row));
         }
         // Mounted only where a test has failed.
         unmount(self.at("merged"), UnmountFlags::DETACH).unwrap_or_default();

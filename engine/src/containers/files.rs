@@ -55,22 +55,20 @@ impl Layerstore {
     ///
     /// `NotFound` if there is no such container; `Corrupt` if its files have been deleted; `InUse` if a file changes while
     /// it is read; `Io` and `NoSpace` where `out` fails.
-    pub fn export(
-        &self,
-        container: &str,
-        out: &mut dyn Write,
-        listener: &Listener<'_>,
-    ) -> Result<Exported> {
+    pub fn export(&self, container: &str, out: &mut dyn Write, listener: &Listener<'_>) -> Result<Exported> {
         let (row, ready) = self.ready_container(container, listener)?;
         let rootfs = self.rootfs_of(&format!("container {}", row.name), &ready.trees())?;
-        let out = BufWriter::with_capacity(BUFFER, out);
-        let (done, mut out) = export(&rootfs, Holes::Fill, out).map_err(|error| match error {
-            Error::Tree { source: DiffError::Output(layerstore_tar::Error::Io { source, .. }), .. } => {
-                Error::Output { source }
-            }
-            error => error,
+        let done = self.writing(out, |out| {
+            let out = BufWriter::with_capacity(BUFFER, out);
+            let (done, mut out) = export(&rootfs, Holes::Fill, out).map_err(|error| match error {
+                Error::Tree {
+                    source: DiffError::Output(layerstore_tar::Error::Io { source, .. }), ..
+                } => Error::Output { source },
+                error => error,
+            })?;
+            out.flush().map_err(|source| Error::Output { source })?;
+            Ok(done)
         })?;
-        out.flush().map_err(|source| Error::Output { source })?;
         Ok(Exported { bytes: done.bytes, entries: done.entries, sockets: done.sockets })
     }
 

@@ -23,6 +23,8 @@ use layerstore_unpack::Options;
 
 pub(crate) use self::feeder::Feeder;
 use self::gate::{Slot, most_layers};
+use crate::Layerstore;
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::event::{Event, LayerName, LayerState, Listener};
 use crate::policy::UnpackPolicy;
@@ -98,6 +100,7 @@ struct Shared<'a> {
     options: &'a Options,
     policy: &'a UnpackPolicy,
     listener: &'a Listener<'a>,
+    cancel: &'a Cancel,
     stop: AtomicBool,
     failure: Mutex<Option<Failure>>,
     results: Mutex<Results>,
@@ -134,7 +137,7 @@ impl Shared<'_> {
     }
 
     fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
+        self.stop.load(Ordering::Acquire) || self.cancel.is_cancelled()
     }
 
     fn tell(&self, index: usize, name: &LayerName, state: LayerState) {
@@ -154,19 +157,20 @@ const MAX_JOBS: usize = 64;
 /// Runs `feed` with unpackers and a publisher behind it, and returns when everything that it fed is
 /// published. After a failure the results are what was published before it.
 pub(crate) fn run(
-    store: &Store,
+    engine: &Layerstore,
     session: &Session,
-    options: &Options,
     policy: &UnpackPolicy,
     listener: &Listener<'_>,
     feed: impl FnOnce(&Feeder<'_>) -> Result<()>,
 ) -> (Result<()>, Results) {
+    let store = &engine.store;
     let shared = Shared {
         store,
         session,
-        options: &Options { limits: policy.limits, ..*options },
+        options: &Options { limits: policy.limits, ..engine.unpack },
         policy,
         listener,
+        cancel: &engine.cancel,
         stop: AtomicBool::new(false),
         failure: Mutex::default(),
         results: Mutex::default(),
@@ -194,7 +198,13 @@ pub(crate) fn run(
     });
     let failure = shared.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
     let results = shared.results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    (failure.map_or(Ok(()), |failure| Err(failure.cause(store))), results)
+    let result = match failure {
+        // Everything else that failed did so because of this.
+        _ if engine.cancel.is_cancelled() => Err(Error::Cancelled),
+        Some(failure) => Err(failure.cause(store)),
+        None => Ok(()),
+    };
+    (result, results)
 }
 
 impl Failure {

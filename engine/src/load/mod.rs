@@ -209,9 +209,8 @@ impl Loader<'_> {
         threads: usize,
         new: &mut Vec<Object>,
     ) -> Result<Vec<Finished>> {
-        let store = &self.engine.store;
         let (result, results) =
-            layers::run(store, &self.session, &self.engine.unpack, &self.policy, self.listener, |feeder| {
+            layers::run(self.engine, &self.session, &self.policy, self.listener, |feeder| {
                 Feed { loader: self, contents, quiet, first, feeder }.all(&plan.tasks, threads)
             });
         new.extend(results.new);

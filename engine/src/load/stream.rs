@@ -27,9 +27,8 @@ impl Loader<'_> {
         new: &mut Vec<Object>,
     ) -> Result<(MemberMap<Spooled>, HashMap<usize, Finished>)> {
         let mut members = MemberMap::default();
-        let store = &self.engine.store;
         let (result, results) =
-            layers::run(store, &self.session, &self.engine.unpack, &self.policy, self.listener, |feeder| {
+            layers::run(self.engine, &self.session, &self.policy, self.listener, |feeder| {
                 let mut spooler = Spooler { loader: self, feeder, next: 0, held: 0 };
                 members = scan_stream(stream, |name, entry, reader| spooler.take(name, entry, reader))?;
                 Ok(())
@@ -132,7 +131,7 @@ impl Spooler<'_, '_> {
             media_type: None,
             diff_id: None,
         });
-        Ok(store.claim(&key)?)
+        self.loader.engine.claim(&key)
     }
 }
 

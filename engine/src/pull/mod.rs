@@ -93,7 +93,7 @@ impl Layerstore {
         if settled && let Some(report) = pull.present(here.as_ref())? {
             return Ok(report);
         }
-        let watcher = Watcher::new(listener);
+        let watcher = Watcher::new(listener, &self.cancel);
         let repository = client.repository(reference, &watcher)?;
         match pull.from(&repository, here.as_ref()) {
             Err(error) if options.when == When::Newer && error.kind() == ErrorKind::Unavailable => {

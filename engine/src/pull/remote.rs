@@ -11,6 +11,7 @@ use layerstore_registry::{
 use layerstore_store::{Session, Store};
 
 use super::Pull;
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::event::{Event, LayerState, Listener};
 use crate::layers::{Claims, Feeder, Layer, Work};
@@ -19,17 +20,18 @@ use crate::load::contents::{Contents, DocumentKind, Member};
 /// Passes on what the client tells.
 pub(crate) struct Watcher<'a> {
     listener: &'a Listener<'a>,
+    cancel: &'a Cancel,
     stopped: Option<&'a (dyn Fn() -> bool + Sync)>,
 }
 
 impl<'a> Watcher<'a> {
-    pub(crate) fn new(listener: &'a Listener<'a>) -> Self {
-        Self { listener, stopped: None }
+    pub(crate) fn new(listener: &'a Listener<'a>, cancel: &'a Cancel) -> Self {
+        Self { listener, cancel, stopped: None }
     }
 
     /// One who waits only until `stopped` says so.
-    pub(crate) fn until(listener: &'a Listener<'a>, stopped: &'a (dyn Fn() -> bool + Sync)) -> Self {
-        Self { listener, stopped: Some(stopped) }
+    pub(crate) fn until(self, stopped: &'a (dyn Fn() -> bool + Sync)) -> Self {
+        Self { stopped: Some(stopped), ..self }
     }
 }
 
@@ -48,7 +50,7 @@ impl Watch for Watcher<'_> {
     }
 
     fn is_stopped(&self) -> bool {
-        self.stopped.is_some_and(|stopped| stopped())
+        self.cancel.is_cancelled() || self.stopped.is_some_and(|stopped| stopped())
     }
 }
 
@@ -146,7 +148,7 @@ impl Remote<'_> {
         let state = LayerState::Downloading { total: size, resumed };
         (self.pull.listener)(Event::Layer { index: layer.index, name: layer.name.clone(), state });
         let stopped = || feeder.stopped();
-        let watcher = Watcher::until(self.pull.listener, &stopped);
+        let watcher = Watcher::new(self.pull.listener, &self.pull.engine.cancel).until(&stopped);
         let repository = repository.watched_by(&watcher);
         let mut source = Counted {
             download: repository.download(digest, size, resumed),

@@ -202,7 +202,10 @@ mod tests {
             key: "one".to_owned(),
             kind: SnapshotKind::Active,
             parent: None,
-            labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect::<Labels>(),
+            labels: labels
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into_iter()
+                .collect::<Labels>(),
             settings: Settings::default(),
             created_at: 0,
             updated_at: 0,
@@ -254,7 +257,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_the_reader_panic(text in "[a-z.\"'/|\\\\=!~,x0-9é]{0,40}") {
-            let _ = text.parse::<Filter>();
+            drop(text.parse::<Filter>());
         }
 
         #[test]

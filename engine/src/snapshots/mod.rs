@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use layerstore_oci::Digest;
 use layerstore_store::{
-    Labels, Mount, MountPoint, MountRow, NewSnapshot, Settings, SnapshotCommit, SnapshotInfo, SnapshotKind, Subject,
-    Usage,
+    Labels, Mount, MountPoint, MountRow, NewSnapshot, Settings, SnapshotCommit, SnapshotInfo, SnapshotKind,
+    Subject, Usage,
 };
 
 pub use self::filter::{Filter, FilterError};
@@ -62,7 +62,7 @@ impl Layerstore {
     /// let snapshots = store.snapshots("my-runtime");
     /// snapshots.prepare("c1", Parent::Image("alpine:3"), &PrepareOptions::default(), &|_| {})?;
     /// let mount = snapshots.mounts("c1")?;
-    /// println!("mount -t {} {} -o {:?}", mount.kind, mount.source, mount.options);
+    /// println!("mount -t {} {:?} -o {:?}", mount.kind, mount.source, mount.options);
     /// # Ok(())
     /// # }
     /// ```
@@ -186,12 +186,7 @@ impl Snapshots<'_> {
     ///
     /// As for [`Snapshots::mounts`]; `AlreadyExists` if it is mounted elsewhere, or something else there;
     /// `InvalidInput` for a directory that is none.
-    pub fn mount(
-        &self,
-        key: &str,
-        directory: Option<&Path>,
-        listener: &Listener<'_>,
-    ) -> Result<PathBuf> {
+    pub fn mount(&self, key: &str, directory: Option<&Path>, listener: &Listener<'_>) -> Result<PathBuf> {
         let name = Digest::sha256_of(format!("{}\0{key}", self.owner).as_bytes());
         self.mount_as(key, name.short(), directory, listener)
     }

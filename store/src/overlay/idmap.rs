@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 use nix::libc;
 use rustix::fs::CWD;
-use serde::{Deserialize, Serialize};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
+use serde::{Deserialize, Serialize};
 
 use super::{Attempt, namespace};
 use crate::error::{Error, Result};

@@ -54,17 +54,18 @@ impl Store {
             self.durable().sync_filesystem()?;
         }
         let _claim = self.claim(&Key::Mounts)?;
-        let (info, tree, project) =
-            self.database().write(Durability::Power, "commit a snapshot", |tx| {
-                let project = tx
-                    .query_row("SELECT project FROM snapshot WHERE owner = ?1 AND key = ?2", (owner, key), |row| {
-                        row.get::<_, Option<u32>>(0)
-                    })
-                    .optional()
-                    .db("commit a snapshot")?;
-                let (info, tree) = self.record_commit(tx, owner, name, key, commit)?;
-                Ok((info, tree, project.flatten()))
-            })?;
+        let (info, tree, project) = self.database().write(Durability::Power, "commit a snapshot", |tx| {
+            let project = tx
+                .query_row(
+                    "SELECT project FROM snapshot WHERE owner = ?1 AND key = ?2",
+                    (owner, key),
+                    |row| row.get::<_, Option<u32>>(0),
+                )
+                .optional()
+                .db("commit a snapshot")?;
+            let (info, tree) = self.record_commit(tx, owner, name, key, commit)?;
+            Ok((info, tree, project.flatten()))
+        })?;
         self.clear_limits(project);
         // What overlayfs needed to write is of no use any more.
         if let Err(error) = self.throw_away(&self.layout().work(&tree)) {
@@ -147,9 +148,11 @@ impl Store {
             change(&mut info.labels);
             check_labels(&info.labels)?;
             info.updated_at = self.clock().now();
-            tx.prepare_cached("UPDATE snapshot SET labels = ?3, updated_at = ?4 WHERE owner = ?1 AND key = ?2")
-                .and_then(|mut update| update.execute((owner, key, to_json(&info.labels), info.updated_at)))
-                .db(action)?;
+            tx.prepare_cached(
+                "UPDATE snapshot SET labels = ?3, updated_at = ?4 WHERE owner = ?1 AND key = ?2",
+            )
+            .and_then(|mut update| update.execute((owner, key, to_json(&info.labels), info.updated_at)))
+            .db(action)?;
             Ok(info)
         })
     }
@@ -208,9 +211,11 @@ impl Store {
     pub(crate) fn volatile_boot(&self, owner: &str, key: &str) -> Result<Option<String>> {
         let action = "look up a volatile mount";
         self.database().read(action, |db| {
-            db.query_row("SELECT volatile_boot FROM snapshot WHERE owner = ?1 AND key = ?2", (owner, key), |row| {
-                row.get(0)
-            })
+            db.query_row(
+                "SELECT volatile_boot FROM snapshot WHERE owner = ?1 AND key = ?2",
+                (owner, key),
+                |row| row.get(0),
+            )
             .db(action)
         })
     }

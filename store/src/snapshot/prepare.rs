@@ -8,7 +8,8 @@ use layerstore_oci::{ChainId, DiffId};
 use rusqlite::Transaction;
 
 use super::{
-    Labels, Settings, SnapshotInfo, SnapshotKind, check_key, check_labels, check_parent, find, insert_chain, to_json,
+    Labels, Settings, SnapshotInfo, SnapshotKind, check_key, check_labels, check_parent, find, insert_chain,
+    to_json,
 };
 use crate::db::Durability;
 use crate::error::{DbContext as _, Error, IoContext as _, Result};

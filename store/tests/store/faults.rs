@@ -267,7 +267,8 @@ fn what_cannot_be_tidied_up_does_not_hide_the_result() {
     // Which trees are mounted cannot be told.
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let db = rusqlite::Connection::open(dir.path().join("layerstore.db")).unwrap();
-    db.execute("INSERT INTO mount VALUES (x'2f', 1, 'sha256:', NULL, NULL, ?1, NULL, 0, 0)", [boot.trim()]).unwrap();
+    db.execute("INSERT INTO mount VALUES (x'2f', 1, 'sha256:', NULL, NULL, ?1, NULL, 0, 0)", [boot.trim()])
+        .unwrap();
     db.execute("INSERT INTO mount_tree VALUES (x'2f', 1, 'not a tree')", []).unwrap();
     let trees = vec![tree(&session, "a").unwrap()];
     assert!(store.publish(&session, Publication { trees, ..Publication::default() }).unwrap().is_empty());

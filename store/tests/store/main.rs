@@ -36,7 +36,14 @@ fn tree(session: &Session, layer: &str) -> Result<NewTree> {
     let directory = session.tree_directory()?;
     fs::write(directory.diff().join("file"), layer).unwrap();
     let usage = Usage { bytes: layer.len() as u64, allocated: 4096, inodes: 2 };
-    Ok(NewTree { directory, diff_id: diff_id(layer), usage, implied: Vec::new(), links: Vec::new(), whiteouts: Some(0) })
+    Ok(NewTree {
+        directory,
+        diff_id: diff_id(layer),
+        usage,
+        implied: Vec::new(),
+        links: Vec::new(),
+        whiteouts: Some(0),
+    })
 }
 
 fn digest(text: &str) -> Digest {

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 
 use layerstore_oci::{ChainId, ErrorKind};
 use layerstore_store::{
-    Error, LOCAL, Labels, MountApi, MountPoint, NewContainer, NewSnapshot, Object, Result, Settings, SnapshotCommit,
-    SnapshotInfo, SnapshotKind, Stack, Store, Subject, Upper,
+    Error, LOCAL, Labels, MountApi, MountPoint, NewContainer, NewSnapshot, Object, Result, Settings,
+    SnapshotCommit, SnapshotInfo, SnapshotKind, Stack, Store, Subject, Upper,
 };
 
 use crate::{add_image, audit, collect, diff_id, manifest, open};
@@ -84,13 +84,25 @@ fn what_cannot_be_done_is_refused_with_its_kind() {
         ),
         (view(&store, "x", Some("look")).unwrap_err(), ErrorKind::InvalidInput, "it is a view"),
         (commit(&store, "x", "nope").unwrap_err(), ErrorKind::NotFound, "no such snapshot: nope"),
-        (commit(&store, "base", "one").unwrap_err(), ErrorKind::AlreadyExists, "snapshot base exists already"),
+        (
+            commit(&store, "base", "one").unwrap_err(),
+            ErrorKind::AlreadyExists,
+            "snapshot base exists already",
+        ),
         (commit(&store, "one", "one").unwrap_err(), ErrorKind::AlreadyExists, "snapshot one exists already"),
         (commit(&store, "x", "look").unwrap_err(), ErrorKind::WrongState, "snapshot look is a view"),
         (commit(&store, "x", "base").unwrap_err(), ErrorKind::WrongState, "snapshot base is a committed one"),
         (commit_above(&store, "x", "one", "other").unwrap_err(), ErrorKind::InvalidInput, "is above base"),
-        (commit_above(&store, "x", "free", "nope").unwrap_err(), ErrorKind::NotFound, "no such snapshot: nope"),
-        (commit_above(&store, "x", "free", "one").unwrap_err(), ErrorKind::WrongState, "snapshot one is an active"),
+        (
+            commit_above(&store, "x", "free", "nope").unwrap_err(),
+            ErrorKind::NotFound,
+            "no such snapshot: nope",
+        ),
+        (
+            commit_above(&store, "x", "free", "one").unwrap_err(),
+            ErrorKind::WrongState,
+            "snapshot one is an active",
+        ),
         (remove(&store, "nope").unwrap_err(), ErrorKind::NotFound, "no such snapshot: nope"),
         (
             remove(&store, "base").unwrap_err(),
@@ -145,7 +157,8 @@ fn owners_do_not_see_each_other_and_share_trees() {
     for owner in ["one", "two"] {
         let new = NewSnapshot { layers: layers.clone(), ..new(owner, "c", None) };
         store.insert_snapshot(&new, Some(store.writable_tree().unwrap())).unwrap();
-        let trees: Vec<_> = store.links(owner, "c").unwrap().into_iter().filter_map(|link| link.tree).collect();
+        let trees: Vec<_> =
+            store.links(owner, "c").unwrap().into_iter().filter_map(|link| link.tree).collect();
         assert_eq!(trees.len(), 3);
         assert_eq!(trees[1].diff_id, Some(diff_id("a")));
     }
@@ -318,8 +331,11 @@ fn privileged_what_was_mounted_volatile_is_trusted_in_the_same_boot_only() {
     let new = NewSnapshot { settings, ..new(OWNER, "b", Some("base")) };
     store.insert_snapshot(&new, Some(store.writable_tree().unwrap())).unwrap();
     let base = store.links(OWNER, "base").unwrap()[0].tree.clone().unwrap().id;
-    let stack =
-        Stack { lowers: vec![store.layout().diff(&base)], upper: Some(upper(&store, "b")), ..Stack::default() };
+    let stack = Stack {
+        lowers: vec![store.layout().diff(&base)],
+        upper: Some(upper(&store, "b")),
+        ..Stack::default()
+    };
     let subject = Subject::Snapshot { owner: OWNER.to_owned(), key: "b".to_owned() };
     let options = layerstore_store::MountOptions { volatile: true, ..Default::default() };
     let mount = || store.mount(&subject, &[base.clone()], MountPoint::Own("b"), &stack, &options);

@@ -75,7 +75,11 @@ pub fn usage(root: &Path) -> Result<Usage, DiffError> {
             Err(DiffError::Changed { .. }) => Vec::new(),
             other => other?,
         };
-        way.push(Frame { identity: identity(&fstat(&directory).file("look at", &path)?), names, path: path.len() });
+        way.push(Frame {
+            identity: identity(&fstat(&directory).file("look at", &path)?),
+            names,
+            path: path.len(),
+        });
         here = directory;
     }
     Ok(usage)

@@ -6,6 +6,7 @@
 mod bad_input;
 mod concurrency;
 mod conformance;
+mod containers;
 mod faults;
 mod fixtures;
 mod forms;

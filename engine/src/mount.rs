@@ -132,7 +132,11 @@ impl Layerstore {
             return Ok(mounts.iter().filter(|row| row.subject == subject(&container.id)).collect());
         }
         // By its ID: the name may lead to another manifest of the image by now.
-        let id = self.find(name)?.image.map(|image| image.config);
+        let found = self.find(name).map_err(|error| match error {
+            Error::NoImage { name } => Error::NoImageOrContainer { name },
+            error => error,
+        })?;
+        let id = found.image.map(|image| image.config);
         Ok(mounts.iter().filter(|row| id.is_some() && row.config == id).collect())
     }
 

@@ -90,7 +90,7 @@ impl Store {
     pub fn containers(&self) -> Result<Vec<ContainerRow>> {
         let action = "list containers";
         self.database().read(action, |db| {
-            let query = format!("{QUERY} ORDER BY c.created_at DESC, c.id");
+            let query = format!("{QUERY} ORDER BY c.created_at DESC, c.rowid DESC");
             let mut statement = db.prepare_cached(&query).db(action)?;
             let rows = statement.query_map([], |row| Ok(from_row(row))).db(action)?;
             rows.map(|row| row.db(action)?).collect()

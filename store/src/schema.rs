@@ -194,9 +194,10 @@ ALTER TABLE snapshot ADD COLUMN volatile_boot TEXT;
 CREATE INDEX snapshot_key ON snapshot (key);
 CREATE UNIQUE INDEX snapshot_project ON snapshot (project) WHERE project IS NOT NULL;
 
+-- with row IDs: they tell which of several that were made in the same second came first
 CREATE TABLE container (
     -- key of its snapshot
-    id TEXT PRIMARY KEY,
+    id TEXT NOT NULL PRIMARY KEY,
     owner TEXT NOT NULL,
     name TEXT NOT NULL UNIQUE,
     manifest TEXT NOT NULL REFERENCES blob (digest),
@@ -205,7 +206,7 @@ CREATE TABLE container (
     labels TEXT NOT NULL,
     created_at INTEGER NOT NULL,
     FOREIGN KEY (owner, id) REFERENCES snapshot (owner, key)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE INDEX container_manifest ON container (manifest);
 
 -- the same as before, but what is mounted is an image or a snapshot

@@ -1,7 +1,14 @@
 //! Containers: made, changed, looked at, made into images and archives, and removed.
 
+mod bundles;
 mod changes;
+mod errors;
+mod gone;
+mod in_use;
+mod killed;
+mod listing;
 mod peers;
+mod privilege;
 mod same_bytes;
 
 use std::fs;

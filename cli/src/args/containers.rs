@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use layerstore::{IdRange, Settings};
+use layerstore::{IdMap, IdRange, Settings};
 
 use super::remote::size;
 use super::{Commit, LISTING_FORMAT, Mount, Umount, assignment, filter};
@@ -87,6 +87,10 @@ impl Storage {
             settings.uid_map.clone_from(&settings.gid_map);
         } else if settings.gid_map.is_empty() {
             settings.gid_map.clone_from(&settings.uid_map);
+        }
+        if !settings.uid_map.is_empty() {
+            let checked = IdMap::new(settings.uid_map.clone(), settings.gid_map.clone());
+            checked.map_err(|error| error.to_string())?;
         }
         for (name, value) in &self.storage_opt {
             let wrong = |reason: String| format!("`--storage-opt {name}={value}`: {reason}");

@@ -77,8 +77,8 @@ impl Layerstore {
     ///
     /// # Errors
     ///
-    /// `NotFound` if there is no such container, or a layer of its image has no blob any more; `Corrupt` if its files have
-    /// been deleted; `InUse` if a file changes while it is read.
+    /// `NotFound` if there is no such container; `Corrupt` if its files have been deleted, or the store has lost a blob of
+    /// its image; `InUse` if a file changes while it is read.
     ///
     /// # Example
     ///

@@ -177,6 +177,9 @@ impl Snapshots<'_> {
             return Err(layerstore_store::Error::WrongKind { key, kind, wanted }.into());
         }
         let ready = self.layerstore.ready(&self.owner, key, &format!("snapshot {key}"), listener)?;
+        if let Some(own) = &ready.own {
+            self.layerstore.store.ensure_work(own)?;
+        }
         Ok((info, ready))
     }
 

@@ -65,6 +65,15 @@ impl Store {
         Ok(tree)
     }
 
+    /// Makes the directory in which overlayfs works again, if somebody has deleted it: it holds nothing that lasts.
+    pub fn ensure_work(&self, tree: &TreeId) -> Result<()> {
+        let work = self.layout().work(tree);
+        match fs::DirBuilder::new().mode(0o700).create(&work) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            made => made.context("create", &work),
+        }
+    }
+
     /// Records an active snapshot with its tree, or a view without one, durably.
     ///
     /// Errors: the key exists (`AlreadyExists`), the parent does not (`NotFound`) or is not committed (`InvalidInput`).

@@ -111,7 +111,7 @@ fn what_fails_leaves_nothing(store: &Sandbox) {
             "there is no group `nobody-knows` in /etc/group",
         ),
         (&[APP, &full, "true"], 4, "full exists already and is not an empty directory"),
-        (&[APP, &file, "true"], 1, "file is not a directory"),
+        (&[APP, &file, "true"], 4, "file exists already and is not an empty directory"),
         (&[APP, &there("no/such/parent"), "true"], 3, "No such file or directory"),
         (&[APP, &new], 1, "there is nothing to run"),
         (&["-w", "relative", APP, &new, "true"], 1, "`relative` is not an absolute path"),

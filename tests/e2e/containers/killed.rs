@@ -27,12 +27,12 @@ fn with_many() -> Option<Sandbox> {
     Some(store)
 }
 
-/// Makes a container with 500 files of its own and some of the image's deleted.
+/// Makes a container with 200 files of its own and some of the image's deleted.
 fn changed(store: &Sandbox, name: &str) {
     store.ok(["create", "--name", name, NAME]);
     let root = super::mount(store, name);
-    for file in 0..500 {
-        fs::write(root.join(format!("new-{file}")), "content ".repeat(500)).unwrap();
+    for file in 0..200 {
+        fs::write(root.join(format!("new-{file}")), "content ".repeat(50)).unwrap();
         fs::remove_file(root.join(format!("f0-{file}"))).unwrap();
     }
     super::umount(store, name);
@@ -178,7 +178,7 @@ fn privileged_a_killed_rm() {
             let listed: BTreeSet<_> =
                 store.ok(["ps", "-a", "--format", "{{.Names}}"]).lines().map(str::to_owned).collect();
             if listed == names {
-                assert_eq!(store.ok(["diff", "many"]).lines().count(), 1000);
+                assert_eq!(store.ok(["diff", "many"]).lines().count(), 400);
                 store.ok(["rm", "many"]);
             } else {
                 assert!(listed.is_empty(), "{listed:?}");

@@ -133,9 +133,7 @@ impl From<layerstore::Error> for Failure {
             Error::UsedByContainers { .. } => {
                 failure.hint("`layerstore rm` removes containers; --force takes the name away all the same")
             }
-            Error::ContainerMounted { name, .. } => {
-                failure.hint(format!("`layerstore umount {name}` first, or remove it with --force"))
-            }
+            Error::ContainerMounted { name, .. } => failure.hint(format!("`layerstore umount {name}` first")),
             Error::NoContainer { .. } => failure.hint("`layerstore ps -a` lists what there is"),
             Error::NoImageOrContainer { .. } => {
                 failure.hint("`layerstore ps -a` and `layerstore images` list what there is")

@@ -280,7 +280,7 @@ impl Layerstore {
     ) -> Result<(ContainerRow, Ready)> {
         let row = self.container_row(name)?;
         let what = format!("container {}", row.name);
-        let ready = self.ready(LOCAL, &row.id, &what, listener)?;
+        let ready = self.ready(LOCAL, &row.id, &what, listener).map_err(|error| named(error, &row))?;
         Ok((row, ready))
     }
 }
@@ -297,6 +297,10 @@ fn named(error: Error, row: &ContainerRow) -> Error {
     match error {
         Error::Store(Store::SnapshotMounted { target, .. }) => {
             Error::ContainerMounted { name: row.name.clone(), target }
+        }
+        // Removed by another process since its row was read.
+        Error::Store(Store::NotFound { what: "snapshot", name }) if name == row.id => {
+            Error::NoContainer { name: row.name.clone() }
         }
         Error::Store(Store::LostTree { path, .. }) => Store::LostTree { what: what(), path }.into(),
         Error::Store(Store::Untrusted { reason, .. }) => Store::Untrusted { what: what(), reason }.into(),

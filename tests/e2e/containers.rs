@@ -1,5 +1,6 @@
 //! Containers: made, changed, looked at, made into images and archives, and removed.
 
+mod at_once;
 mod bundles;
 mod changes;
 mod errors;

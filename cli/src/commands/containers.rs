@@ -33,6 +33,9 @@ pub(super) fn remove(context: &Context, args: &RemoveContainers) -> Result<(), F
             context.note(&error.to_string());
             Ok(())
         }
+        Err(error @ Error::ContainerMounted { .. }) => {
+            Err(Failure::from(error).hint("--force unmounts it before it removes it"))
+        }
         Err(error) => Err(error.into()),
     })
 }

@@ -426,6 +426,11 @@ impl Error {
         matches!(self, Self::Unpack { source, .. } if source.is_limit())
     }
 
+    /// Whether this process must not mount: root may, and root of a user namespace with its own mounts.
+    pub fn is_unprivileged(&self) -> bool {
+        matches!(self, Self::Store(layerstore_store::Error::NoPrivilege { .. }))
+    }
+
     /// The class of the failure.
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -1,9 +1,10 @@
 //! Changes to an image's config, in the words of a Dockerfile: what `--change` of `commit` and `import` takes.
 //!
-//! The instructions that Docker allows there (`validCommitCommands` of the Moby builder), with the syntax of the [Dockerfile reference](https://docs.docker.com/reference/dockerfile/).
-//! Variables of the image's own environment are put in, as Docker does. Two things are as in a Dockerfile
-//! rather than as in `docker commit`: `ENTRYPOINT []` takes the entrypoint away, which Docker merges in again;
-//! and a `WORKDIR` has no `..` left.
+//! The instructions that Docker allows there (`validCommitCommands` of the Moby builder), and `STOPSIGNAL` as with
+//! Podman, with the syntax of the [Dockerfile reference](https://docs.docker.com/reference/dockerfile/).
+//! Variables of the image's own environment are put in, as Docker does. `ENTRYPOINT []` takes the
+//! entrypoint away, as in a Dockerfile; `docker commit` merges it in again. Other than with Docker, a `WORKDIR` has no
+//! `..` left, an `EXPOSE` with a port of the host is refused, and so is an instruction behind which nothing follows.
 
 mod apply;
 mod health;

@@ -18,7 +18,8 @@ use layerstore::{
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let (Some(root), Some(image), Some(new_name)) = (arguments.next(), arguments.next(), arguments.next()) else {
+    let (Some(root), Some(image), Some(new_name)) = (arguments.next(), arguments.next(), arguments.next())
+    else {
         return Err("usage: runtime ROOT IMAGE|ARCHIVE NEW_NAME PROGRAM [ARGUMENT…]".into());
     };
     let command: Vec<String> = arguments.collect();

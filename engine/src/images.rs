@@ -1,6 +1,6 @@
 //! Listing and describing images.
 
-use layerstore_oci::{Digest, ImageConfig, MAX_DOCUMENT_BYTES, Reference};
+use layerstore_oci::{Digest, ErrorKind, ImageConfig, MAX_DOCUMENT_BYTES, Reference};
 use layerstore_store::{ImageRow, LOCAL, LayerRow};
 use serde_json::{Map, Value, json};
 
@@ -68,8 +68,7 @@ impl Layerstore {
                 "Descriptor": self.describe(&found.target)?,
             }));
         };
-        let raw = self.store.read_blob(&image.config, MAX_DOCUMENT_BYTES)?;
-        let mut config: Map<String, Value> = serde_json::from_slice(&raw).unwrap_or_default();
+        let mut config = self.config_object(&image.config)?;
         let mut take = |key: &str| config.remove(key).unwrap_or(Value::Null);
         let text = |value: Value| if value.is_null() { Value::String(String::new()) } else { value };
         let layers = self.store.layers(&image.manifest)?;
@@ -111,6 +110,30 @@ impl Layerstore {
             object.extend(rest);
         }
         Ok(object)
+    }
+
+    /// A config as it is written.
+    pub(crate) fn config_object(&self, digest: &Digest) -> Result<Map<String, Value>> {
+        let raw = self.store.read_blob(digest, MAX_DOCUMENT_BYTES)?;
+        Ok(serde_json::from_slice(&raw).unwrap_or_default())
+    }
+
+    /// Describes the container or, if there is none of this name, the image.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Layerstore::inspect`].
+    pub fn inspect_any(&self, name: &str) -> Result<Value> {
+        if self.is_container(name)? {
+            return self.inspect_container(name);
+        }
+        match self.inspect(name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => match self.inspect_container(name) {
+                Err(Error::NoContainer { .. }) => Err(Error::NoImageOrContainer { name: name.to_owned() }),
+                other => other,
+            },
+            other => other,
+        }
     }
 
     fn describe(&self, target: &Digest) -> Result<Value> {
@@ -214,6 +237,6 @@ pub(crate) fn seconds(created: &str) -> Option<i64> {
     created.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
 }
 
-fn time(seconds: i64) -> String {
+pub(crate) fn time(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map(|time| time.to_string()).unwrap_or_default()
 }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use layerstore::{IdRange, Settings};
 
 use super::remote::size;
-use super::{Commit, LISTING_FORMAT, Mount, Umount, assignment, filter};
+use super::{Commit, Inspect, LISTING_FORMAT, Mount, Umount, assignment, filter};
 
 const CONTAINER_ARG: &str = "A name, an ID, or the first digits of one";
 
@@ -17,6 +17,7 @@ pub(crate) enum ContainerCommand {
     Create(Create),
     Diff(Diff),
     Export(Export),
+    Inspect(Inspect),
     #[command(visible_aliases = ["list", "ps"])]
     Ls(Ps),
     Mount(Mount),

@@ -449,7 +449,6 @@ impl Error {
             | Self::Random { source }
             | Self::Output { source } => ErrorKind::of_io(source),
             Self::Unpack { source, .. } => source.kind(),
-            Self::Tree { source, .. } => source.kind(),
             Self::Document { source, .. } => source.kind(),
             Self::DiffIdMismatch { .. } | Self::DocumentMismatch { .. } | Self::MissingBlob { .. } => {
                 ErrorKind::Corrupt
@@ -466,7 +465,7 @@ impl Error {
             | Self::Incomplete { .. } => ErrorKind::NotFound,
             Self::WrongDigest { .. } | Self::LostBlob { .. } => ErrorKind::Corrupt,
             Self::Change(error) => error.kind(),
-            Self::Count { source, .. } => source.kind(),
+            Self::Tree { source, .. } | Self::Count { source, .. } | Self::Diff { source, .. } => source.kind(),
             Self::DigestAsTag { .. }
             | Self::ImageArchive { .. }
             | Self::BadTime { .. }
@@ -487,7 +486,6 @@ impl Error {
             | Self::Mounted { .. }
             | Self::UsedByContainers { .. }
             | Self::ContainerMounted { .. } => ErrorKind::InUse,
-            Self::Diff { source, .. } => source.kind(),
             Self::OtherFlavour { .. }
             | Self::NotUnpackable { .. }
             | Self::NotAnImage { .. }

@@ -50,10 +50,7 @@ fn verbs_have_their_other_names() {
         assert!(matches!(verb(line), Command::Umount(_)), "{line}");
     }
     for line in ["inspect x y", "image inspect x y"] {
-        assert!(
-            matches!(verb(line), Command::Inspect(Inspect { images, .. }) if images.len() == 2),
-            "{line}"
-        );
+        assert!(matches!(verb(line), Command::Inspect(Inspect { names, .. }) if names.len() == 2), "{line}");
     }
     assert!(matches!(verb("image mount x /mnt"), Command::Mount(Mount { dir: Some(_), .. })));
     assert!(matches!(verb("image tag x y"), Command::Tag(_)));

@@ -465,7 +465,9 @@ impl Error {
             | Self::Incomplete { .. } => ErrorKind::NotFound,
             Self::WrongDigest { .. } | Self::LostBlob { .. } => ErrorKind::Corrupt,
             Self::Change(error) => error.kind(),
-            Self::Tree { source, .. } | Self::Count { source, .. } | Self::Diff { source, .. } => source.kind(),
+            Self::Tree { source, .. } | Self::Count { source, .. } | Self::Diff { source, .. } => {
+                source.kind()
+            }
             Self::DigestAsTag { .. }
             | Self::ImageArchive { .. }
             | Self::BadTime { .. }

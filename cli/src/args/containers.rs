@@ -58,8 +58,8 @@ pub(crate) struct Create {
 pub(crate) struct Storage {
     /// The most that the container may write, as size=BYTES (with k, M, G, T) and inodes=NUMBER, if the filesystem has
     /// project quotas
-    #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',', value_parser = assignment)]
-    pub(crate) storage_opt: Vec<(String, String)>,
+    #[arg(long = "storage-opt", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = assignment)]
+    pub(crate) limits: Vec<(String, String)>,
 
     /// Do not sync what the container writes, even where it asks for it: faster, and lost if the machine goes down
     #[arg(long)]
@@ -89,7 +89,7 @@ impl Storage {
         } else if settings.gid_map.is_empty() {
             settings.gid_map.clone_from(&settings.uid_map);
         }
-        for (name, value) in &self.storage_opt {
+        for (name, value) in &self.limits {
             let wrong = |reason: String| format!("`--storage-opt {name}={value}`: {reason}");
             let limit = size(value).map_err(wrong)?;
             match name.as_str() {

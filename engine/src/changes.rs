@@ -76,6 +76,10 @@ impl Layerstore {
     /// })
     /// # }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such image or container; those of `each`.
     pub fn tree_diff(
         &self,
         before: &str,

@@ -50,6 +50,22 @@ pub struct HistoryStep {
 
 impl Layerstore {
     /// All images by name, those without a name last.
+    ///
+    /// # Errors
+    ///
+    /// Only those of the store itself.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// for image in store.images()? {
+    ///     println!("{} {}", image.id, image.size);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn images(&self) -> Result<Vec<ImageSummary>> {
         let rows = self.store.images(LOCAL)?;
         let mut summaries: Vec<ImageSummary> = rows.chunk_by(|a, b| a.name == b.name).map(summary).collect();
@@ -58,6 +74,20 @@ impl Layerstore {
     }
 
     /// Describes an image as `docker image inspect` does: the object that is one element of its array.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such image; `InvalidInput` if several IDs begin like this.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// println!("{}", store.inspect("app:1")?["Architecture"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn inspect(&self, name: &str) -> Result<Value> {
         let found = self.find(name)?;
         let Some(image) = &found.image else {
@@ -146,6 +176,22 @@ impl Layerstore {
     }
 
     /// The steps that made an image, newest first.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Layerstore::inspect`]; `Unsupported` for an artifact that is no image.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// for step in store.history("app:1")? {
+    ///     println!("{}", step.created_by);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn history(&self, name: &str) -> Result<Vec<HistoryStep>> {
         let found = self.find(name)?;
         let Some(image) = &found.image else {

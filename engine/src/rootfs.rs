@@ -82,6 +82,22 @@ pub struct ListOptions {
 impl Layerstore {
     /// Lists a directory of an image by name, or a single file. Symbolic links on the way are followed inside the
     /// image, a link at the end is not.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such image, container or path.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// for entry in store.list("app:1", b"/etc", Default::default(), &|_| {})? {
+    ///     println!("{}", String::from_utf8_lossy(&entry.path));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn list(
         &self,
         image: &str,
@@ -100,6 +116,21 @@ impl Layerstore {
     }
 
     /// Opens a regular file of an image. Symbolic links are followed inside the image.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Layerstore::list`]; `InvalidInput` for what is no regular file.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// let mut file = store.open_file("app:1", b"/etc/os-release", &|_| {})?;
+    /// std::io::copy(&mut file, &mut std::io::stdout())?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn open_file(&self, image: &str, path: &[u8], listener: &Listener<'_>) -> Result<File> {
         self.rootfs(image, listener)?.open_regular(path)
     }

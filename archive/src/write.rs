@@ -200,7 +200,7 @@ fn verify_error(error: io::Error, digest: &Digest) -> VerifyError {
 
 /// A descriptor for each name, as containerd and Docker write it. containerd takes the full name, and for the tag
 /// alone would make a name up; podman takes the full name since version 4; skopeo looks images up by the tag
-/// (`oci-archive:FILE:TAG`).
+/// (`oci-archive:FILE:TAG`), those with OCI's media types only (seen with 1.9).
 fn index(images: &[NamedDescriptor]) -> Index {
     let mut manifests = Vec::new();
     for image in images {

@@ -193,7 +193,9 @@ impl Command {
             Self::Image(verb) => match verb {
                 ImageCommand::History(args) => Self::History(args),
                 ImageCommand::Import(args) => Self::Import(args),
-                ImageCommand::Inspect(args) => Self::Inspect(args),
+                ImageCommand::Inspect(args) => {
+                    Self::Inspect(Inspect { kind: Some(InspectKind::Image), ..args })
+                }
                 ImageCommand::Load(args) => Self::Load(args),
                 ImageCommand::Ls(args) => Self::Images(args),
                 ImageCommand::Mount(args) => Self::Mount(args),
@@ -209,6 +211,9 @@ impl Command {
                 ContainerCommand::Create(args) => Self::Create(args),
                 ContainerCommand::Diff(args) => Self::Diff(args),
                 ContainerCommand::Export(args) => Self::Export(args),
+                ContainerCommand::Inspect(args) => {
+                    Self::Inspect(Inspect { kind: Some(InspectKind::Container), ..args })
+                }
                 ContainerCommand::Ls(args) => Self::Ps(args),
                 ContainerCommand::Mount(args) => Self::Mount(args),
                 ContainerCommand::Rename(args) => Self::Rename(args),
@@ -293,7 +298,7 @@ pub(crate) struct Images {
     pub(crate) format: Option<String>,
 }
 
-/// Print everything about images, as JSON
+/// Print everything about containers and images, as JSON
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -302,11 +307,22 @@ Examples:
   layerstore inspect --format '{{json .Config.Labels}}' app:1
   layerstore inspect --format '{{range .Config.Env}}{{println .}}{{end}}' app:1")]
 pub(crate) struct Inspect {
-    #[arg(value_name = "IMAGE", required = true, help = "Names, IDs, or the first digits of IDs")]
-    pub(crate) images: Vec<String>,
+    #[arg(value_name = "CONTAINER|IMAGE", required = true, help = "Names, IDs, or the first digits of IDs")]
+    pub(crate) names: Vec<String>,
+
+    /// Look only for what is of this kind [default: containers, then images]
+    #[arg(long = "type", value_name = "KIND")]
+    pub(crate) kind: Option<InspectKind>,
 
     #[arg(short, long, help = OBJECT_FORMAT)]
     pub(crate) format: Option<String>,
+}
+
+/// What `inspect` looks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InspectKind {
+    Container,
+    Image,
 }
 
 /// Print how an image was built, newest step first

@@ -154,6 +154,10 @@ impl From<layerstore::Error> for Failure {
                 None => failure,
             },
             Error::NoSetting { known, .. } => failure.hint(format!("there is {}", known.join(", "))),
+            error if error.is_unprivileged() => {
+                failure.hints = vec![MOUNTING.to_owned()];
+                failure
+            }
             error if error.is_limit() => failure
                 .hint("if you trust the image, raise the limit: see `layerstore limits` and `load --limit`"),
             Error::NoPlatform { .. } => failure.hint("choose one of them with --platform"),
@@ -178,6 +182,10 @@ impl From<layerstore::Error> for Failure {
         }
     }
 }
+
+/// How to be allowed to mount.
+const MOUNTING: &str = "run it as root, or as root of a user namespace with its own mounts: \
+                        `unshare --user --map-root-user --map-auto --mount`";
 
 /// Where the API of Docker Hub is.
 const DOCKER_HUB: &str = "registry-1.docker.io";

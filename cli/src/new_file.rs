@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -67,9 +68,12 @@ impl NewFile {
         let mode = Mode::from_raw_mode(0o666);
         // Without a name, so that not even a killed process leaves it.
         match openat(CWD, directory(&path), OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, mode) {
-            Ok(file) => return Ok(Self { file: file.into(), path, temporary: None }),
-            // Kernels and filesystems that do not have it say one of these.
-            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::ISDIR | Errno::NOENT) => {}
+            Ok(file) if Path::new(&itself(&file)).exists() => {
+                return Ok(Self { file: file.into(), path, temporary: None });
+            }
+            // Without /proc it could not be given one later. Kernels and filesystems that have no such files say one of
+            // these.
+            Ok(_) | Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::ISDIR | Errno::NOENT) => {}
             Err(error) => return Err(error.into()),
         }
         for attempt in 0..u32::MAX {
@@ -111,9 +115,7 @@ impl Drop for NewFile {
 
 /// Gives a file without a name one beside `path`.
 fn name_it(file: &File, path: &Path) -> io::Result<PathBuf> {
-    use std::os::fd::AsRawFd as _;
-
-    let itself = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let itself = itself(file);
     for attempt in 0..u32::MAX {
         let temporary = beside(path, attempt);
         match linkat(CWD, &itself, CWD, &temporary, AtFlags::SYMLINK_FOLLOW) {
@@ -123,6 +125,11 @@ fn name_it(file: &File, path: &Path) -> io::Result<PathBuf> {
         }
     }
     Err(Errno::EXIST.into())
+}
+
+/// A path that leads to an open file.
+fn itself(file: &impl AsRawFd) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 fn directory(path: &Path) -> &Path {

@@ -56,8 +56,30 @@ pub(crate) enum Parents {
 }
 
 impl Layerstore {
-    /// Tells `each` what differs between two images, as [`changes`] does. A directory counts as changed only if it
-    /// differs itself, not because something in it does.
+    /// Tells `each` how the files of the image `after` differ from those of `before`. Trees that are missing are
+    /// unpacked first; nothing is mounted, and what both images have in common is not read.
+    ///
+    /// Changes come in the order of names' bytes, a directory before what is in it. Of a directory that is gone, or
+    /// that a file has replaced, only the directory is told; of one that is new, all that is in it. The root itself is
+    /// never told, and a directory only if it differs itself, not because something in it does. Numbers of links, and
+    /// which names are links of each other, do not count.
+    ///
+    /// Fails if there is no such image, if it cannot be unpacked or read, and with the first error of `each`, which is
+    /// not called again then.
+    ///
+    /// ```no_run
+    /// # fn main() -> layerstore::Result<()> {
+    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// store.tree_diff("app:1", "app:2", &|_| {}, &mut |change| {
+    ///     println!("{} {}", change.kind.letter(), String::from_utf8_lossy(&change.path));
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such image or container; those of `each`.
     pub fn tree_diff(
         &self,
         before: &str,
@@ -260,4 +282,4 @@ fn open(rootfs: &Rootfs, found: &Found, path: &[u8]) -> Result<Option<OwnedFd>> 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,6 +1,7 @@
 //! Containers: root filesystems made from images, that people give names to.
 
 mod files;
+mod inspect;
 mod names;
 
 use std::path::{Path, PathBuf};

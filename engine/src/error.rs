@@ -426,6 +426,11 @@ impl Error {
         matches!(self, Self::Unpack { source, .. } if source.is_limit())
     }
 
+    /// Whether this process must not mount: root may, and root of a user namespace with its own mounts.
+    pub fn is_unprivileged(&self) -> bool {
+        matches!(self, Self::Store(layerstore_store::Error::NoPrivilege { .. }))
+    }
+
     /// The class of the failure.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -444,7 +449,6 @@ impl Error {
             | Self::Random { source }
             | Self::Output { source } => ErrorKind::of_io(source),
             Self::Unpack { source, .. } => source.kind(),
-            Self::Tree { source, .. } => source.kind(),
             Self::Document { source, .. } => source.kind(),
             Self::DiffIdMismatch { .. } | Self::DocumentMismatch { .. } | Self::MissingBlob { .. } => {
                 ErrorKind::Corrupt
@@ -461,7 +465,9 @@ impl Error {
             | Self::Incomplete { .. } => ErrorKind::NotFound,
             Self::WrongDigest { .. } | Self::LostBlob { .. } => ErrorKind::Corrupt,
             Self::Change(error) => error.kind(),
-            Self::Count { source, .. } => source.kind(),
+            Self::Tree { source, .. } | Self::Count { source, .. } | Self::Diff { source, .. } => {
+                source.kind()
+            }
             Self::DigestAsTag { .. }
             | Self::ImageArchive { .. }
             | Self::BadTime { .. }
@@ -482,7 +488,6 @@ impl Error {
             | Self::Mounted { .. }
             | Self::UsedByContainers { .. }
             | Self::ContainerMounted { .. } => ErrorKind::InUse,
-            Self::Diff { source, .. } => source.kind(),
             Self::OtherFlavour { .. }
             | Self::NotUnpackable { .. }
             | Self::NotAnImage { .. }

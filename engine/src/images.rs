@@ -1,6 +1,6 @@
 //! Listing and describing images.
 
-use layerstore_oci::{Digest, ImageConfig, MAX_DOCUMENT_BYTES, Reference};
+use layerstore_oci::{Digest, ErrorKind, ImageConfig, MAX_DOCUMENT_BYTES, Reference};
 use layerstore_store::{ImageRow, LOCAL, LayerRow};
 use serde_json::{Map, Value, json};
 
@@ -50,6 +50,22 @@ pub struct HistoryStep {
 
 impl Layerstore {
     /// All images by name, those without a name last.
+    ///
+    /// # Errors
+    ///
+    /// Only those of the store itself.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// for image in store.images()? {
+    ///     println!("{} {}", image.id, image.size);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn images(&self) -> Result<Vec<ImageSummary>> {
         let rows = self.store.images(LOCAL)?;
         let mut summaries: Vec<ImageSummary> = rows.chunk_by(|a, b| a.name == b.name).map(summary).collect();
@@ -58,6 +74,20 @@ impl Layerstore {
     }
 
     /// Describes an image as `docker image inspect` does: the object that is one element of its array.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such image; `InvalidInput` if several IDs begin like this.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// println!("{}", store.inspect("app:1")?["Architecture"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn inspect(&self, name: &str) -> Result<Value> {
         let found = self.find(name)?;
         let Some(image) = &found.image else {
@@ -68,8 +98,7 @@ impl Layerstore {
                 "Descriptor": self.describe(&found.target)?,
             }));
         };
-        let raw = self.store.read_blob(&image.config, MAX_DOCUMENT_BYTES)?;
-        let mut config: Map<String, Value> = serde_json::from_slice(&raw).unwrap_or_default();
+        let mut config = self.config_object(&image.config)?;
         let mut take = |key: &str| config.remove(key).unwrap_or(Value::Null);
         let text = |value: Value| if value.is_null() { Value::String(String::new()) } else { value };
         let layers = self.store.layers(&image.manifest)?;
@@ -113,6 +142,30 @@ impl Layerstore {
         Ok(object)
     }
 
+    /// A config as it is written.
+    pub(crate) fn config_object(&self, digest: &Digest) -> Result<Map<String, Value>> {
+        let raw = self.store.read_blob(digest, MAX_DOCUMENT_BYTES)?;
+        Ok(serde_json::from_slice(&raw).unwrap_or_default())
+    }
+
+    /// Describes the container or, if there is none of this name, the image.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Layerstore::inspect`].
+    pub fn inspect_any(&self, name: &str) -> Result<Value> {
+        if self.is_container(name)? {
+            return self.inspect_container(name);
+        }
+        match self.inspect(name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => match self.inspect_container(name) {
+                Err(Error::NoContainer { .. }) => Err(Error::NoImageOrContainer { name: name.to_owned() }),
+                other => other,
+            },
+            other => other,
+        }
+    }
+
     fn describe(&self, target: &Digest) -> Result<Value> {
         let blob = self.store.blob(target)?;
         Ok(json!({
@@ -123,6 +176,22 @@ impl Layerstore {
     }
 
     /// The steps that made an image, newest first.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Layerstore::inspect`]; `Unsupported` for an artifact that is no image.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// for step in store.history("app:1")? {
+    ///     println!("{}", step.created_by);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn history(&self, name: &str) -> Result<Vec<HistoryStep>> {
         let found = self.find(name)?;
         let Some(image) = &found.image else {
@@ -214,6 +283,6 @@ pub(crate) fn seconds(created: &str) -> Option<i64> {
     created.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
 }
 
-fn time(seconds: i64) -> String {
+pub(crate) fn time(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map(|time| time.to_string()).unwrap_or_default()
 }

@@ -43,6 +43,20 @@ pub struct Info {
 
 impl Layerstore {
     /// Describes the store.
+    ///
+    /// # Errors
+    ///
+    /// Only those of the store itself.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// println!("{} images", store.info()?.images);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn info(&self) -> Result<Info> {
         let root = self.store.layout().root().to_owned();
         let totals = self.store.totals()?;

@@ -3,6 +3,8 @@
 //! [`Layerstore`] is the one type to start from. Nothing here prints, reads the environment or keeps
 //! global state; what an operation tells while it runs goes to the listener it is given.
 
+#![warn(clippy::missing_errors_doc)]
+
 #[cfg(feature = "async")]
 mod asynchronous;
 mod build;
@@ -81,6 +83,20 @@ pub struct Layerstore {
 
 impl Layerstore {
     /// Opens the store below `root`, which is created where it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a directory that holds something else; `Unsupported` for a store of a newer version; `Io`
+    /// for one that cannot be read.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn open(root: &Path) -> Result<Self> {
         let store = Store::open(root, Surroundings::default())?;
         Ok(Self { store, unpack: options::for_this_process(), cancel: Cancel::default() })

@@ -48,6 +48,23 @@ impl Layerstore {
     ///
     /// Layers that are not unpacked, or whose trees did not survive a power cut, are unpacked first. An
     /// image that is mounted at the store's own directory already stays there.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such image or directory; `AlreadyExists` for a mount point that is one already;
+    /// `Unsupported` without the privilege to mount ([`Error::is_unprivileged`]), and for an artifact that is no
+    /// image.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// let path = store.mount_image("app:1", None, &|_| {})?;
+    /// println!("{}", path.display());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn mount_image(
         &self,
         name: &str,
@@ -99,6 +116,21 @@ impl Layerstore {
 
     /// Unmounts `target`: a directory where something is mounted, a container, or an image, which is then unmounted
     /// everywhere in this mount namespace. Returns the directories.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if nothing of the store is mounted there; `InUse` if programs use it, or if it is in another
+    /// mount namespace.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// store.unmount("/mnt".as_ref())?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn unmount(&self, target: &OsStr) -> Result<Vec<PathBuf>> {
         let mounts = self.store.live_mounts()?;
         // A directory of another mount namespace need not exist in this one.
@@ -141,6 +173,22 @@ impl Layerstore {
     }
 
     /// What is mounted.
+    ///
+    /// # Errors
+    ///
+    /// Only those of the store itself.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// for mount in store.mounted()? {
+    ///     println!("{}", mount.target.display());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn mounted(&self) -> Result<Vec<Mounted>> {
         let images = self.store.images(LOCAL)?;
         let mounts = self.store.live_mounts()?;

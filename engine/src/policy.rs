@@ -78,6 +78,20 @@ const FIELDS: &[(&str, Field, &str)] = &[
 
 impl UnpackPolicy {
     /// Sets one setting by name. Bytes may have a unit (`10G`, `512MiB`: powers of 1024).
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a setting or value that there is not.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut policy = layerstore::UnpackPolicy::default();
+    /// policy.set("output-bytes", "20G")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
         let field = field(name)?;
         let bad = |wanted| Error::BadSetting { name: name.to_owned(), value: value.to_owned(), wanted };
@@ -188,6 +202,20 @@ const PREFIX: &str = "unpack.";
 
 impl Layerstore {
     /// How this store unpacks: its settings, and the defaults for what is not set.
+    ///
+    /// # Errors
+    ///
+    /// Only those of the store itself.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// println!("{:?}", store.unpack_policy()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn unpack_policy(&self) -> Result<UnpackPolicy> {
         let mut policy = UnpackPolicy::default();
         for (name, value) in self.store.settings(PREFIX)? {
@@ -202,6 +230,20 @@ impl Layerstore {
     }
 
     /// Changes the store's settings; no value, or `default`, takes one back. All are changed or none is.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a setting or value that there is not; then nothing is changed.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// store.set_unpack_policy(&[("devices", Some("refuse"))])?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set_unpack_policy(&self, changes: &[(&str, Option<&str>)]) -> Result<UnpackPolicy> {
         let mut checked = UnpackPolicy::default();
         let mut settings = Vec::with_capacity(changes.len());

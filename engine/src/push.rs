@@ -54,6 +54,25 @@ impl Layerstore {
     ///
     /// Of an image for several platforms of which only one is here, its manifest is pushed alone; if more are here, but
     /// not all, one has to be chosen. What the registry has is not sent.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such image, or not all of it; `InvalidInput` if its name says nothing about a
+    /// registry; `Unauthorized`; `Unavailable`.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use layerstore::{Layerstore, PushOptions};
+    ///
+    /// let store = Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// let client = layerstore::registry::Client::new(Default::default())?;
+    /// let destination = "registry.example.com/team/app:1".parse()?;
+    /// store.push(&client, "app:1", Some(&destination), &PushOptions::default(), &|_| {})?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn push(
         &self,
         client: &Client,

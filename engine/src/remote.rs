@@ -15,6 +15,20 @@ use crate::pull::remote::Watcher;
 
 impl Layerstore {
     /// The tags of the repository that `reference` names, in the registry's order.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such repository; `Unauthorized`; `Unavailable`.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = layerstore::registry::Client::new(Default::default())?;
+    /// let tags = layerstore::Layerstore::remote_tags(&client, &"alpine".parse()?, &|_| {})?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn remote_tags(
         client: &Client,
         reference: &Reference,
@@ -26,6 +40,10 @@ impl Layerstore {
     }
 
     /// Manifests in the registry that are about the one that `reference` names: signatures, attestations and the like.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such image; `Unauthorized`; `Unavailable`.
     pub fn remote_referrers(
         client: &Client,
         reference: &Reference,
@@ -43,6 +61,10 @@ impl Layerstore {
     }
 
     /// Repositories of the registry `domain` that have to do with `term`.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` by registries that cannot search; `Unauthorized`; `Unavailable`.
     pub fn remote_search(
         client: &Client,
         domain: &str,
@@ -55,6 +77,10 @@ impl Layerstore {
 
     /// The manifest or index that `reference` names, as `docker manifest inspect` prints it: its own JSON, or with
     /// `verbose` an object for each image with its descriptor, its bytes and their meaning.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such image; `Unauthorized`; `Unavailable`.
     pub fn remote_manifest(
         client: &Client,
         reference: &Reference,

@@ -45,6 +45,21 @@ pub struct CollectedObject {
 impl Layerstore {
     /// Gives the image `source` one more name. Whatever had that name loses it, and stays without a
     /// name if it has no other.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such image; `InvalidInput` for a name with a digest, or one that would be taken
+    /// for an ID.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// store.tag("app:1", &"registry.example.com/team/app:1".parse()?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn tag(&self, source: &str, target: &Reference) -> Result<()> {
         let found = self.find(source)?;
         refuse_reserved(target)?;
@@ -60,6 +75,23 @@ impl Layerstore {
     /// An ID stands for all names of the image; if they are in several repositories, `force` is
     /// needed, as in Docker. An image that is mounted, or that containers were made from, keeps its last name, unless
     /// `force` is given: then its files go when it is not used any more and collected.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such image; `InUse` for one that is mounted or that containers were made from,
+    /// which are named, and for an ID with several names.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// for removed in store.remove("app:1", false)? {
+    ///     println!("{removed:?}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn remove(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
         self.store.forget_stale_mounts()?;
         let found = self.find(name)?;
@@ -116,6 +148,22 @@ impl Layerstore {
     /// Takes away everything that no name, mount or running command keeps, what killed commands left,
     /// and the trash. What pulls that were interrupted have fetched is kept for a day, unless `interrupted` is given.
     /// With `dry_run` only tells what nothing keeps.
+    ///
+    /// # Errors
+    ///
+    /// Only those of the store itself.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// for object in store.collect(false, false)?.objects {
+    ///     println!("{} {}: {} bytes", object.kind, object.name, object.bytes);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn collect(&self, dry_run: bool, interrupted: bool) -> Result<Collected> {
         let partials = self.old_partials(interrupted)?;
         if dry_run {

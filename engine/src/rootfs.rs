@@ -10,12 +10,11 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::rc::Rc;
 
 use layerstore_oci::ErrorKind;
 use layerstore_store::TreeId;
 use layerstore_unpack::OverlayXattr;
-use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fgetxattr, fstat, openat, readlinkat};
+use rustix::fs::{FileType, OFlags, Stat, fgetxattr, fstat, readlinkat};
 use rustix::io::Errno;
 
 use crate::Layerstore;
@@ -23,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::event::Listener;
 use crate::mount::unpackable;
 pub(crate) use merge::{Found, Merge, Name};
+pub(crate) use open::Layer;
 use open::{Deep, PATH_MAX};
 
 /// Type of a file in an image.
@@ -82,6 +82,22 @@ pub struct ListOptions {
 impl Layerstore {
     /// Lists a directory of an image by name, or a single file. Symbolic links on the way are followed inside the
     /// image, a link at the end is not.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such image, container or path.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// for entry in store.list("app:1", b"/etc", Default::default(), &|_| {})? {
+    ///     println!("{}", String::from_utf8_lossy(&entry.path));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn list(
         &self,
         image: &str,
@@ -100,6 +116,21 @@ impl Layerstore {
     }
 
     /// Opens a regular file of an image. Symbolic links are followed inside the image.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Layerstore::list`]; `InvalidInput` for what is no regular file.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// let mut file = store.open_file("app:1", b"/etc/os-release", &|_| {})?;
+    /// std::io::copy(&mut file, &mut std::io::stdout())?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn open_file(&self, image: &str, path: &[u8], listener: &Listener<'_>) -> Result<File> {
         self.rootfs(image, listener)?.open_regular(path)
     }
@@ -121,17 +152,15 @@ impl Layerstore {
     /// The merged view of `trees`, topmost first.
     pub(crate) fn rootfs_of(&self, name: &str, trees: &[TreeId]) -> Result<Rootfs> {
         // A tree that comes many times is opened once.
-        let mut open: HashMap<&TreeId, (Rc<OwnedFd>, bool)> = HashMap::new();
+        let mut open: HashMap<&TreeId, (Layer, bool)> = HashMap::new();
         let mut layers = Vec::with_capacity(trees.len());
         for id in trees {
             let layer = match open.get(id) {
                 Some(layer) => layer.clone(),
                 None => {
                     let path = self.store.layout().diff(id);
-                    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                    let directory = openat(CWD, &path, flags, Mode::empty())
-                        .map_err(|errno| failed("open", &path, errno))?;
-                    let layer = (Rc::new(directory), self.has_opaque_root(id)?);
+                    let root = Layer::new(&path, open.len()).map_err(|errno| failed("open", &path, errno))?;
+                    let layer = (root, self.has_opaque_root(id)?);
                     open.insert(id, layer.clone());
                     layer
                 }
@@ -149,7 +178,7 @@ pub(crate) type TreeIdentity = (u64, u64);
 pub(crate) struct Rootfs {
     pub(crate) image: String,
     /// Each with whether nothing counts below it.
-    layers: Vec<(Rc<OwnedFd>, bool)>,
+    layers: Vec<(Layer, bool)>,
     pub(crate) overlay: OverlayXattr,
     /// Hard links that layers have to files of those below, which their trees have not: by path, the layer and the
     /// file.
@@ -183,7 +212,7 @@ const MAX_LINKS: usize = 40;
 
 impl Rootfs {
     /// The merged view of directories, topmost first, each with whether its root is opaque.
-    pub(crate) fn new(name: &str, layers: Vec<(Rc<OwnedFd>, bool)>, overlay: OverlayXattr) -> Self {
+    pub(crate) fn new(name: &str, layers: Vec<(Layer, bool)>, overlay: OverlayXattr) -> Self {
         Self {
             image: name.to_owned(),
             layers,
@@ -196,8 +225,9 @@ impl Rootfs {
 
     /// Which tree each layer is, also to compare it with those of another view.
     pub(crate) fn identities(&self) -> Result<Vec<TreeIdentity>> {
-        let identity = |(layer, _): &(Rc<OwnedFd>, bool)| {
-            fstat(&**layer).map(|stat| (stat.st_dev, stat.st_ino)).map_err(|errno| self.failed(b"", errno))
+        let identity = |(layer, _): &(Layer, bool)| {
+            let stat = layer.directory().and_then(fstat).map_err(|errno| self.failed(b"", errno))?;
+            Ok((stat.st_dev, stat.st_ino))
         };
         self.layers.iter().map(identity).collect()
     }

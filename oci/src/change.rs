@@ -1,12 +1,13 @@
 //! Changes to an image's config, in the words of a Dockerfile: what `--change` of `commit` and `import` takes.
 //!
-//! The instructions that Docker allows there (`validCommitCommands` of the Moby builder) but for
-//! `HEALTHCHECK`, with the syntax of the [Dockerfile reference](https://docs.docker.com/reference/dockerfile/).
-//! Variables of the image's own environment are put in, as Docker does. Two things are as in a Dockerfile
-//! rather than as in `docker commit`: `ENTRYPOINT []` takes the entrypoint away, which Docker merges in again;
-//! and a `WORKDIR` has no `..` left.
+//! The instructions that Docker allows there (`validCommitCommands` of the Moby builder), and `STOPSIGNAL` as with
+//! Podman, with the syntax of the [Dockerfile reference](https://docs.docker.com/reference/dockerfile/).
+//! Variables of the image's own environment are put in, as Docker does. `ENTRYPOINT []` takes the
+//! entrypoint away, as in a Dockerfile; `docker commit` merges it in again. Other than with Docker, a `WORKDIR` has no
+//! `..` left, an `EXPOSE` with a port of the host is refused, and so is an instruction behind which nothing follows.
 
 mod apply;
+mod health;
 mod value;
 mod word;
 
@@ -28,7 +29,7 @@ pub enum ChangeError {
     /// None of the instructions that can change a config.
     #[error(
         "`{instruction}` is no instruction that changes an image's config: there is CMD, ENTRYPOINT, ENV, EXPOSE, \
-         LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME and WORKDIR"
+         HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME and WORKDIR"
     )]
     Unknown {
         /// The first word, cut where it is long.
@@ -69,6 +70,7 @@ enum Instruction {
     Entrypoint(Command),
     Env(Vec<(Word, Word)>),
     Expose(Vec<Word>),
+    HealthCheck(health::Check),
     Label(Vec<(Word, Word)>),
     OnBuild(String),
     StopSignal(Word),
@@ -92,6 +94,7 @@ impl Instruction {
             Self::Entrypoint(_) => "ENTRYPOINT",
             Self::Env(_) => "ENV",
             Self::Expose(_) => "EXPOSE",
+            Self::HealthCheck(_) => "HEALTHCHECK",
             Self::Label(_) => "LABEL",
             Self::OnBuild(_) => "ONBUILD",
             Self::StopSignal(_) => "STOPSIGNAL",
@@ -137,6 +140,7 @@ impl Change {
             "EXPOSE" => {
                 |rest| several(&split(rest), |text| value::ports(text).map(|_| ())).map(Instruction::Expose)
             }
+            "HEALTHCHECK" => |rest| health::Check::parse(rest).map(Instruction::HealthCheck),
             "LABEL" => |rest| pairs(rest).map(Instruction::Label),
             "ONBUILD" => |rest| on_build(rest).map(Instruction::OnBuild),
             "STOPSIGNAL" => |rest| one(rest, value::signal).map(Instruction::StopSignal),
@@ -172,8 +176,19 @@ impl Change {
     }
 }
 
-const NAMES: [&str; 10] =
-    ["CMD", "ENTRYPOINT", "ENV", "EXPOSE", "LABEL", "ONBUILD", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"];
+const NAMES: [&str; 11] = [
+    "CMD",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "HEALTHCHECK",
+    "LABEL",
+    "ONBUILD",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
+];
 
 impl std::str::FromStr for Change {
     type Err = ChangeError;

@@ -274,23 +274,24 @@ impl Error {
             Self::NotAStore { .. }
             | Self::NoDatabase { .. }
             | Self::TooManyLayers { .. }
-            | Self::InvalidIdMap { .. } => ErrorKind::InvalidInput,
+            | Self::InvalidIdMap { .. }
+            | Self::InvalidKey { .. }
+            | Self::NotADirectory { .. }
+            | Self::LabelTooLong { .. }
+            | Self::ParentNotCommitted { .. }
+            | Self::OtherParent { .. } => ErrorKind::InvalidInput,
             Self::DigestMismatch { .. }
             | Self::SizeMismatch { .. }
             | Self::DamagedBlob { .. }
-            | Self::InvalidRow { .. } => ErrorKind::Corrupt,
+            | Self::InvalidRow { .. }
+            | Self::LostTree { .. }
+            | Self::Untrusted { .. } => ErrorKind::Corrupt,
             Self::NoBlob { .. } | Self::NotFound { .. } => ErrorKind::NotFound,
             Self::AlreadyMounted { .. }
             | Self::SnapshotMounted { .. }
             | Self::Exists { .. }
             | Self::NameTaken { .. } => ErrorKind::AlreadyExists,
-            Self::InvalidKey { .. }
-            | Self::NotADirectory { .. }
-            | Self::LabelTooLong { .. }
-            | Self::ParentNotCommitted { .. }
-            | Self::OtherParent { .. } => ErrorKind::InvalidInput,
             Self::WrongKind { .. } => ErrorKind::WrongState,
-            Self::LostTree { .. } | Self::Untrusted { .. } => ErrorKind::Corrupt,
             Self::OtherNamespace { .. } | Self::InUse { .. } => ErrorKind::InUse,
             Self::Poisoned { .. } => ErrorKind::Io,
         }

@@ -8,11 +8,14 @@ use std::process::{Command, Stdio};
 
 use layerstore_testkit::image::{Image, Layout, host_architecture};
 use layerstore_testkit::layer::Compression;
+use layerstore_testkit::podman::Podman;
+use layerstore_testkit::registry::Registry;
 use layerstore_testkit::sandbox::{Run, Sandbox};
 use layerstore_testkit::tree::Snapshot;
 use layerstore_testkit::{digest, require};
 use serde_json::{Value, json};
 
+use crate::remote::push;
 use crate::small_layer;
 
 const WRONG_USAGE: i32 = 2;
@@ -255,4 +258,33 @@ fn privileged_a_file_is_read_from_where_standard_input_stands() {
     std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(6)).unwrap();
     let run = Run::of(store.command(["import", "-"]).stdin(file), &[]).success();
     assert_eq!(store.json(["inspect", &id(&run)])[0]["RootFS"]["Layers"], json!([digest(&tar)]));
+}
+
+#[test]
+fn privileged_podman_takes_what_was_imported() {
+    if !require::registry() || !require::podman() {
+        return;
+    }
+    let Some(store) = Sandbox::new() else { return };
+    let registry = Registry::plain();
+    let name = registry.reference("a:1");
+    let file = store.write("rootfs.tar.gz", &Compression::Gzip.compress(&packed(&tree(&store))));
+    let changes = ["-c", "CMD [\"/bin/tool\"]", "-c", "LABEL who=me"];
+    let run =
+        store.run(["import"].into_iter().chain(changes).chain([file.to_str().unwrap(), &name])).success();
+    push(&store, &[&name]).success();
+    let parent = std::env::var_os("LAYERSTORE_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let dir = tempfile::tempdir_in(parent).unwrap();
+    let podman = Podman::new(dir.path());
+    assert_eq!(podman.pull(&name), id(&run));
+    let image = podman.inspect(&name);
+    assert_eq!((&image["Config"]["Cmd"], &image["Labels"]["who"]), (&json!(["/bin/tool"]), &json!("me")));
+    assert!(image["History"][0]["comment"].as_str().unwrap().starts_with("Imported from "));
+    // Podman gives its root directory a mode and a time of its own.
+    let [theirs, ours] = [podman.mount(&name), store.mount(&name)].map(|root| {
+        let mut tree = Snapshot::of(root);
+        tree.entries.remove(&[] as &[u8]);
+        tree
+    });
+    theirs.assert_same(&ours);
 }

@@ -17,6 +17,7 @@ mod limits;
 mod login;
 mod policy;
 mod power_cut;
+mod privilege;
 mod pull;
 mod push;
 mod real_images;

@@ -1,12 +1,13 @@
 //! How the files of two images differ.
 
 use std::collections::HashSet;
+use std::process::Command;
 use std::time::Duration;
 
 use layerstore_testkit::image::{Image, Layout};
 use layerstore_testkit::layer::{self, LayerBuilder};
 use layerstore_testkit::require;
-use layerstore_testkit::sandbox::Sandbox;
+use layerstore_testkit::sandbox::{Run, Sandbox};
 use layerstore_testkit::tree::{Entry, Snapshot};
 use serde_json::json;
 
@@ -60,6 +61,23 @@ fn privileged_as_json_and_by_a_template() {
     assert_eq!(rows.len(), 7);
     let out = store.ok(verb.into_iter().chain(["{{.Path}}={{.Kind}}"]));
     assert_eq!(out.lines().nth(1), Some("/etc/hosts=C"));
+}
+
+/// A process may not have so many files open.
+#[test]
+fn privileged_two_images_of_five_hundred_layers() {
+    let Some(store) = Sandbox::new() else { return };
+    let layers = |name: &str| (0..500).map(|i| small_layer(&format!("{name}-{i}"))).collect::<Vec<_>>();
+    let layout = Layout::new()
+        .image("localhost/a:1", &Image::new(layers("a")))
+        .image("localhost/b:1", &Image::new(layers("b")));
+    store.load_bytes(&layout.archive());
+    let command = store.command(["tree-diff", "localhost/a:1", "localhost/b:1"]);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 256 && exec \"$0\" \"$@\""]).arg(command.get_program());
+    let out = Run::of(limited.args(command.get_args()), &[]).success().stdout;
+    assert_eq!(out.lines().filter(|line| line.starts_with("D /a-")).count(), 500);
+    assert_eq!(out.lines().filter(|line| line.starts_with("A /b-")).count(), 500);
 }
 
 /// The real images share their base.

@@ -7,7 +7,9 @@
 //! own, and what only the layers below could tell is reported ([`Unpacked::implied`]).
 //!
 //! [`diff`](fn@diff) is the way back: from the upper directory of an overlay mount, which a container filled, to a
-//! layer that says the same, always in the same bytes.
+//! layer that says the same, always in the same bytes; [`encode`](fn@encode) compresses it, with the same promise.
+//! [`FlatArchive`] takes files one by one, of a tree that is merged from several, and [`Comparer`] says whether two are
+//! the same to programs.
 
 mod apply;
 mod attributes;

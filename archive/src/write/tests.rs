@@ -104,7 +104,7 @@ fn a_blob_that_is_something_else_is_an_error() {
 fn a_failure_of_the_output_is_told_apart() {
     // As large as the buffer of the writer, so that it is not only noticed at the end.
     let blob = vec![0; 2 * BUFFER];
-    let mut room = [0; BUFFER];
+    let mut room = vec![0; BUFFER];
     let mut writer = ArchiveWriter::begin(&mut room[..], &[], None).unwrap();
     let error = writer.blob(&Digest::sha256_of(&blob), blob.len() as u64, &blob[..], |_| ()).unwrap_err();
     assert!(matches!(error, WriteError::Output { .. }), "{error:?}");

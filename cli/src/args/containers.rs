@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use layerstore::{IdMap, IdRange, Settings};
 
 use super::remote::size;
-use super::{Commit, LISTING_FORMAT, Mount, Umount, assignment, filter};
+use super::{Commit, Inspect, LISTING_FORMAT, Mount, Umount, assignment, filter};
 
 const CONTAINER_ARG: &str = "A name, an ID, or the first digits of one";
 
@@ -17,6 +17,7 @@ pub(crate) enum ContainerCommand {
     Create(Create),
     Diff(Diff),
     Export(Export),
+    Inspect(Inspect),
     #[command(visible_aliases = ["list", "ps"])]
     Ls(Ps),
     Mount(Mount),
@@ -57,8 +58,8 @@ pub(crate) struct Create {
 pub(crate) struct Storage {
     /// The most that the container may write, as size=BYTES (with k, M, G, T) and inodes=NUMBER, if the filesystem has
     /// project quotas
-    #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',', value_parser = assignment)]
-    pub(crate) storage_opt: Vec<(String, String)>,
+    #[arg(long = "storage-opt", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = assignment)]
+    pub(crate) limits: Vec<(String, String)>,
 
     /// Do not sync what the container writes, even where it asks for it: faster, and lost if the machine goes down
     #[arg(long)]
@@ -92,7 +93,7 @@ impl Storage {
             let checked = IdMap::new(settings.uid_map.clone(), settings.gid_map.clone());
             checked.map_err(|error| error.to_string())?;
         }
-        for (name, value) in &self.storage_opt {
+        for (name, value) in &self.limits {
             let wrong = |reason: String| format!("`--storage-opt {name}={value}`: {reason}");
             let limit = size(value).map_err(wrong)?;
             match name.as_str() {

@@ -7,7 +7,7 @@ use layerstore::oci::Change;
 
 pub(super) const CHANGE_HELP: &str = "\
 Change how containers of the image run, with an instruction of a Dockerfile: CMD, ENTRYPOINT, ENV, EXPOSE, \
-LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME or WORKDIR; may be given several times";
+HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME or WORKDIR; may be given several times";
 
 /// Make an image of a root filesystem in a tar archive
 ///

@@ -50,10 +50,7 @@ fn verbs_have_their_other_names() {
         assert!(matches!(verb(line), Command::Umount(_)), "{line}");
     }
     for line in ["inspect x y", "image inspect x y"] {
-        assert!(
-            matches!(verb(line), Command::Inspect(Inspect { images, .. }) if images.len() == 2),
-            "{line}"
-        );
+        assert!(matches!(verb(line), Command::Inspect(Inspect { names, .. }) if names.len() == 2), "{line}");
     }
     assert!(matches!(verb("image mount x /mnt"), Command::Mount(Mount { dir: Some(_), .. })));
     assert!(matches!(verb("image tag x y"), Command::Tag(_)));
@@ -70,6 +67,11 @@ fn docker_spellings_are_taken() {
         verb("load --input x --platform linux/arm64/v8 --no-unpack"),
         Command::Load(Load { no_unpack: true, .. })
     ));
+    let line = "import -c USER=me --change CMD=x -m hi --platform linux/arm64 - a:1";
+    assert!(
+        matches!(verb(line), Command::Import(Import { name: Some(_), changes, .. }) if changes.len() == 2)
+    );
+    assert!(matches!(verb("image import x"), Command::Import(Import { name: None, .. })));
     assert!(matches!(verb("images -a --digests --no-trunc -f dangling=true --filter label=a app"),
         Command::Images(Images { all: true, digests: true, no_trunc: true, filter, pattern: Some(_), .. }) if filter.len() == 2));
     assert!(matches!(verb("history x"), Command::History(History { human: true, .. })));
@@ -108,6 +110,8 @@ fn wrong_usage_exits_2() {
         "cat x",
         "save",
         "save --format docker-dir x",
+        "import",
+        "import -c RUN=x x",
         "completions elvish-ish",
         "--progress loud images",
         "",

@@ -54,7 +54,7 @@ pub(super) fn commit(context: &Context, args: &Commit) -> Result<(), Failure> {
     let name = args.name.as_ref().map(|text| text.parse()).transpose().map_err(Error::from)?;
     let options = args.options(source_date_epoch()?);
     let store = context.store()?;
-    let progress = context.progress();
+    let progress = context.progress().of_commit();
     let built = store.commit(&args.container, name.as_ref(), &options, &|event| progress.tell(&event))?;
     drop(progress);
     print(format!("{}\n", built.id))

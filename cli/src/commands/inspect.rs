@@ -3,7 +3,7 @@
 use serde::Serialize as _;
 use serde_json::Value as Json;
 
-use crate::args::Inspect;
+use crate::args::{Inspect, InspectKind};
 use crate::context::Context;
 use crate::errors::{Failures, for_each};
 use crate::output::print;
@@ -11,8 +11,8 @@ use crate::template::{Shape, Template, Value};
 
 /// Which parts of Docker's JSON are maps and lists in Go.
 const SHAPE: Shape = Shape {
-    maps: &["Annotations", "Data", "ExposedPorts", "Labels", "Volumes"],
-    lists: &["Cmd", "Entrypoint", "Env", "Layers", "OnBuild", "RepoDigests", "RepoTags", "Shell"],
+    maps: &["Annotations", "Data", "ExposedPorts", "StorageOpt", "Labels", "Volumes"],
+    lists: &["Args", "Cmd", "Entrypoint", "Env", "Layers", "OnBuild", "RepoDigests", "RepoTags", "Shell"],
 };
 
 pub(super) fn run(context: &Context, args: &Inspect) -> Result<(), Failures> {
@@ -24,8 +24,12 @@ pub(super) fn run(context: &Context, args: &Inspect) -> Result<(), Failures> {
     let mut found = Vec::new();
     let mut out = String::new();
     // What exists is printed even if something else does not.
-    let result = for_each(&args.images, |name| {
-        let image = store.inspect(name)?;
+    let result = for_each(&args.names, |name| {
+        let image = match args.kind {
+            Some(InspectKind::Image) => store.inspect(name)?,
+            Some(InspectKind::Container) => store.inspect_container(name)?,
+            None => store.inspect_any(name)?,
+        };
         match &template {
             Some(template) => {
                 out.push_str(&template.render(&Value::from_json(&complete(image), SHAPE))?);
@@ -53,6 +57,7 @@ const OPTIONAL_OF_CONFIG: &[&str] =
 
 /// The object with every field that Docker's types have, so that a template works on any image.
 fn complete(mut image: Json) -> Json {
+    let is_image = image.get("RepoTags").is_some();
     let add = |object: &mut Json, names: &[&str], empty: &Json| {
         if let Some(object) = object.as_object_mut() {
             for name in names {
@@ -61,7 +66,9 @@ fn complete(mut image: Json) -> Json {
         }
     };
     let text = Json::String(String::new());
-    add(&mut image, OPTIONAL, &text);
+    if is_image {
+        add(&mut image, OPTIONAL, &text);
+    }
     if let Some(config) = image.get_mut("Config") {
         add(config, OPTIONAL_TEXTS_OF_CONFIG, &text);
         add(config, OPTIONAL_OF_CONFIG, &Json::Null);
@@ -87,7 +94,8 @@ mod tests {
 
     #[test]
     fn a_template_may_name_what_an_image_does_not_have() {
-        let image = complete(json!({"Os": "linux", "Config": {"Env": ["A=b"], "Labels": null}}));
+        let image =
+            complete(json!({"RepoTags": [], "Os": "linux", "Config": {"Env": ["A=b"], "Labels": null}}));
         let render = |template| Template::parse(template)?.render(&Value::from_json(&image, SHAPE));
         assert_eq!(render("{{.Variant}}|{{.Config.User}}|{{.Config.Env}}").unwrap(), "||[A=b]");
         assert_eq!(render(r#"{{.Config.Labels}} {{index .Config.Labels "x"}}|"#).unwrap(), "map[] |");

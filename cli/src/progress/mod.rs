@@ -31,6 +31,7 @@ enum Task {
     Pull,
     Push,
     Save,
+    Commit,
 }
 
 impl Task {
@@ -40,6 +41,7 @@ impl Task {
             Self::Pull => Outcome::Pulled(size),
             Self::Push => Outcome::Pushed(size),
             Self::Save => Outcome::Saved(size),
+            Self::Commit => Outcome::Committed(size),
         }
     }
 
@@ -100,6 +102,7 @@ enum Outcome {
     Mounted,
     Pushed(u64),
     Saved(u64),
+    Committed(u64),
 }
 
 impl Outcome {
@@ -112,6 +115,7 @@ impl Outcome {
             Self::Mounted => "Mounted from another repository",
             Self::Pushed(_) => "Pushed",
             Self::Saved(_) => "Saved",
+            Self::Committed(_) => "Committed",
         }
     }
 }
@@ -139,6 +143,12 @@ impl Progress {
     /// The same for a push.
     pub(crate) fn of_push(mut self) -> Self {
         self.task = Task::Push;
+        self
+    }
+
+    /// The same for a commit.
+    pub(crate) fn of_commit(mut self) -> Self {
+        self.task = Task::Commit;
         self
     }
 
@@ -320,6 +330,7 @@ impl Progress {
             Task::Pull => "Extracting",
             Task::Push => "Pushing",
             Task::Save => "Saving",
+            Task::Commit => "Committing",
             Task::Load => "Loading",
         }
     }
@@ -354,8 +365,11 @@ impl Progress {
             return;
         }
         layer.download = None;
-        if let Outcome::Loaded(size) | Outcome::Pulled(size) | Outcome::Pushed(size) | Outcome::Saved(size) =
-            outcome
+        if let Outcome::Loaded(size)
+        | Outcome::Pulled(size)
+        | Outcome::Pushed(size)
+        | Outcome::Saved(size)
+        | Outcome::Committed(size) = outcome
         {
             self.count(size.saturating_sub(layer.done));
             (layer.done, layer.total) = (size, Some(size));

@@ -318,17 +318,22 @@ fn privileged_a_commit_that_fails_leaves_nothing() {
     let Some(lab) = Lab::new() else { return };
     let before = lab.objects();
     std::fs::write(lab.at("upper/big"), vec![7; 3 << 20]).unwrap();
-    std::fs::write(lab.at("upper/z.wh.ok"), "").unwrap();
-    std::fs::write(lab.at("upper/.wh.name"), "").unwrap();
+    let forbidden = lab.at("upper/.wh.name");
+    std::fs::write(&forbidden, "").unwrap();
     for unpack in [true, false] {
         let error = lab.commit(Some("x"), &CommitOptions { unpack, ..CommitOptions::default() }).unwrap_err();
         assert!(matches!(&error, Error::Diff { .. }), "{error:?}");
         assert_eq!(error.kind(), layerstore_oci::ErrorKind::Unsupported);
         assert_eq!(lab.objects(), before);
     }
+    std::fs::remove_file(forbidden).unwrap();
     let changes = vec![Change::parse("EXPOSE $NONE").unwrap()];
     let error = lab.commit(Some("x"), &CommitOptions { changes, ..CommitOptions::default() }).unwrap_err();
     assert!(matches!(error, Error::Change(_)));
+    // The layer is in the store when this shows.
+    let message = Some("x".repeat(5 << 20));
+    let error = lab.commit(Some("x"), &CommitOptions { message, ..CommitOptions::default() });
+    assert!(matches!(error, Err(Error::Document { .. })));
     let error = lab.commit(Some("x"), &CommitOptions { created: Some(i64::MAX), ..CommitOptions::default() });
     assert!(matches!(error, Err(Error::BadTime { .. })));
     assert!(lab.store.find("x").is_err());

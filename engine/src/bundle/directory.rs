@@ -39,6 +39,22 @@ impl BundleDirectory {
     /// a user namespace, `with_user_namespace`, others may pass through: the namespace's root is one of them.
     ///
     /// Fails with [`BundleError::Exists`] where there is a file, or anything in the directory.
+    ///
+    /// # Errors
+    ///
+    /// [`BundleError::Exists`] where there is a file, or anything in the directory; `NotFound` without the
+    /// directory above.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bundle = layerstore::BundleDirectory::create("/run/web".as_ref(), false)?;
+    /// println!("mount it at {}", bundle.rootfs().display());
+    /// // Dropped without `commit`, it takes back what it made.
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn create(path: &Path, with_user_namespace: bool) -> Result<Self> {
         let path = std::path::absolute(path).map_err(|source| failed("make", path, source))?;
         let made = match path.file_name() {
@@ -77,6 +93,10 @@ impl BundleDirectory {
 
     /// Makes the directories of the container's volumes, and those that hold them. Directories that are there are
     /// used as they are. New ones may be written to by everyone, as `/tmp` may: only the container knows who will.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a file where a directory should be; those of the operating system.
     pub fn make_volumes(&mut self, config: &RuntimeConfig) -> Result<()> {
         for volume in &config.volumes {
             let parent = self.path.join(&volume.parent);
@@ -101,6 +121,10 @@ impl BundleDirectory {
     }
 
     /// Writes `config.json`, which everyone may read: it appears whole, and in the place of one that is there.
+    ///
+    /// # Errors
+    ///
+    /// Those of the operating system, with the path.
     pub fn write_config(&mut self, config: &RuntimeConfig) -> Result<()> {
         let path = self.path.join(CONFIG);
         let io = |errno| failed("write", &path, errno);

@@ -128,6 +128,10 @@ impl Layerstore {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if there is no such image; `InvalidInput` for what makes no sense, see [`BundleError`].
     pub fn runtime_config(
         &self,
         image: &str,
@@ -144,6 +148,10 @@ impl Layerstore {
 
     /// The same, with users looked up in the root filesystem at the directory `rootfs`: that of a container, say,
     /// which may have more users than its image.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Layerstore::runtime_config`]; `NotFound` without the directory.
     pub fn runtime_config_in(
         &self,
         image: &str,

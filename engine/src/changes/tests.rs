@@ -1,5 +1,5 @@
 mod mounted;
-mod random;
+pub(crate) mod random;
 
 use layerstore_testkit::require;
 

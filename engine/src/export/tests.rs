@@ -5,9 +5,12 @@ use std::process::{Command, Stdio};
 use layerstore_tar::{Entry, EntryKind, Reader};
 use layerstore_testkit::require;
 use layerstore_testkit::tree::Snapshot;
+use proptest::collection::vec;
+use proptest::prelude::*;
 use rustix::fs::makedev;
 
 use super::*;
+use crate::changes::tests::random::{build, choice};
 use crate::rootfs::trees::Trees;
 
 fn archive(rootfs: &Rootfs, holes: Holes) -> (Diffed, Vec<u8>) {
@@ -137,5 +140,30 @@ fn privileged_what_tar_unpacks_is_what_was_mounted() {
         std::fs::create_dir(&target).unwrap();
         gnu_tar(&bytes, &target);
         expected.assert_same(&Snapshot::of(&target));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, max_shrink_iters: 300, ..ProptestConfig::with_cases(30) })]
+
+    #[test]
+    fn privileged_any_stack_is_exported_as_it_is_mounted(
+        layers in [vec(choice(), 0..15), vec(choice(), 0..15), vec(choice(), 0..15)],
+    ) {
+        if !require::root() {
+            return Ok(());
+        }
+        let trees = Trees::new();
+        let stack = ["x", "y", "z"];
+        for (name, choices) in stack.iter().zip(&layers) {
+            build(&trees.tree(name), choices);
+        }
+        let expected = Snapshot::of(trees.mount(None, &stack).path());
+        let target = trees.path("out");
+        std::fs::create_dir(&target).unwrap();
+        gnu_tar(&archive(&trees.rootfs(&stack), Holes::Fill).1, &target);
+        let found = expected.compare(&Snapshot::of(&target));
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        prop_assert_eq!(found, Vec::<String>::new());
     }
 }

@@ -80,6 +80,26 @@ impl Layerstore {
     /// The input is read once, from beginning to end where it is a stream. Success says that all images
     /// are in the store, unpacked if asked for, and durable. After an error the store has nothing of
     /// the archive that it did not have before.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` for content that is not what its digest says; `InvalidInput` for an archive without images, or one
+    /// that is refused ([`Error::is_limit`] tells of a limit); `NotFound` without the file; `NoSpace`.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use layerstore::{Layerstore, LoadOptions, Source};
+    ///
+    /// let store = Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// let report = store.load(Source::Path("app.tar".into()), &LoadOptions::default(), &|_| {})?;
+    /// for image in report.images {
+    ///     println!("{}", image.id);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn load(&self, source: Source, options: &LoadOptions, listener: &Listener<'_>) -> Result<LoadReport> {
         let file = match source {
             Source::File(file) => file,

@@ -74,6 +74,25 @@ impl Layerstore {
     ///
     /// Success says that the image is in the store, unpacked if asked for, and durable. After a failure, what has been
     /// fetched is kept for a day, for the next attempt; no name shows it.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if the registry has no such image; `Unauthorized`; `Unavailable` if it does not answer; `Corrupt`
+    /// for content that is not what its digest says; `NoSpace`. Those of [`Layerstore::load`] for its layers.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use layerstore::{Layerstore, PullOptions};
+    ///
+    /// let store = Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// let client = layerstore::registry::Client::new(Default::default())?;
+    /// let report = store.pull(&client, &"alpine:3".parse()?, &PullOptions::default(), &|_| {})?;
+    /// println!("{}", report.id);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pull(
         &self,
         client: &Client,

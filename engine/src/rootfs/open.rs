@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 
 use super::Rootfs;
@@ -15,6 +16,37 @@ pub(super) const PATH_MAX: usize = 4095;
 
 /// How many directories on the way to a long path stay open. Who walks a tree goes up and down near one place.
 const KEPT: usize = 16;
+
+/// How many layers of a stack stay open. A stack has up to five hundred, and a process may often have no more than
+/// a thousand files, with two stacks to compare.
+const OPEN: usize = 64;
+
+/// The root of a layer.
+#[derive(Debug, Clone)]
+pub(crate) enum Layer {
+    Open(Rc<OwnedFd>),
+    /// To be opened each time.
+    At(PathBuf),
+}
+
+impl Layer {
+    /// The layer at `path`, for a stack that has opened so many before.
+    pub(crate) fn new(path: &Path, before: usize) -> Result<Self, Errno> {
+        let here = Self::At(path.to_owned());
+        let directory = here.directory()?;
+        Ok(if before < OPEN { Self::Open(directory) } else { here })
+    }
+
+    pub(super) fn directory(&self) -> Result<Rc<OwnedFd>, Errno> {
+        match self {
+            Self::Open(directory) => Ok(Rc::clone(directory)),
+            Self::At(path) => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                openat(CWD, path, flags, Mode::empty()).map(Rc::new)
+            }
+        }
+    }
+}
 
 /// Directories on the way to the long path that was opened last, so that the next one starts from there. Without
 /// them a walk through a very deep tree would go all the way for each file.
@@ -66,6 +98,7 @@ impl Rootfs {
     /// One component that is a link leads nowhere.
     pub(super) fn open_raw(&self, layer: usize, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         let (root, _) = self.layers.get(layer).ok_or(Errno::NOENT)?;
+        let root = &root.directory()?;
         if path.is_empty() {
             return openat(&**root, ".", flags, Mode::empty());
         }

@@ -4,7 +4,6 @@ use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use layerstore_unpack::OverlayXattr;
 use rustix::fs::{
@@ -13,7 +12,7 @@ use rustix::fs::{
 };
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-use super::Rootfs;
+use super::{Layer, Rootfs};
 
 /// Who is not root marks trees as in a user namespace.
 pub(crate) fn overlay() -> OverlayXattr {
@@ -40,11 +39,9 @@ impl Trees {
 
     /// The merged view of trees, topmost first.
     pub(crate) fn rootfs(&self, names: &[&str]) -> Rootfs {
-        let open = |name: &&str| {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            (Rc::new(openat(CWD, self.path(name), flags, Mode::empty()).unwrap()), false)
-        };
-        Rootfs::new("test", names.iter().map(open).collect(), overlay())
+        // As in a large stack, some are not kept open.
+        let open = |(i, name): (usize, &&str)| (Layer::new(&self.path(name), 63 + i).unwrap(), false);
+        Rootfs::new("test", names.iter().enumerate().map(open).collect(), overlay())
     }
 
     /// Mounts trees, topmost first; with a writable layer if `upper`.
@@ -59,11 +56,12 @@ impl Trees {
             // The kernel wants two directories at least.
             lowers.push(self.path("nothing").display().to_string());
         }
-        let mut data = format!("lowerdir={},index=off,redirect_dir=off,metacopy=off", lowers.join(":"));
-        if let Some(upper) = upper {
+        let upper = upper.map_or_else(String::new, |upper| {
             let (upper, work) = (self.path(upper), self.path("work"));
-            data += &format!(",upperdir={},workdir={}", upper.display(), work.display());
-        }
+            format!(",upperdir={},workdir={}", upper.display(), work.display())
+        });
+        let lowers = lowers.join(":");
+        let data = format!("lowerdir={lowers},index=off,redirect_dir=off,metacopy=off{upper}");
         let data = CString::new(data).unwrap();
         mount("overlay", &target, "overlay", MountFlags::empty(), Some(data.as_c_str())).unwrap();
         Mounted(target)

@@ -45,6 +45,9 @@ pub fn apply(changes: &[Change], config: &mut Map<String, Value>) -> Result<(), 
                     }
                 }
             }
+            Instruction::HealthCheck(check) => {
+                config.insert("Healthcheck".to_owned(), check.value());
+            }
             Instruction::Volume(words) => {
                 for word in words {
                     let text = applier.checked(config, word, value::filled)?;

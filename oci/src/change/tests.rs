@@ -93,6 +93,7 @@ fn the_other_instructions_set_their_fields() {
             "VOLUME /data /x",
             "VOLUME [\"/with space\"]",
             "STOPSIGNAL SIGRTMIN+3",
+            "HEALTHCHECK --interval=1m CMD ok",
             "ONBUILD RUN make  x",
             "ONBUILD CMD y",
         ],
@@ -101,6 +102,7 @@ fn the_other_instructions_set_their_fields() {
             "Volumes": {"/data": {}, "/x": {}, "/with space": {}},
             "OnBuild": ["RUN make  x", "CMD y"],
             "StopSignal": "SIGRTMIN+3",
+            "Healthcheck": {"Test": ["CMD-SHELL", "ok"], "Interval": 60_000_000_000_i64},
         }),
     );
     for signal in ["9", "KILL", "sigterm", "RTMAX-1"] {
@@ -158,7 +160,7 @@ fn variables_cannot_make_a_config_explode() {
 
 proptest! {
     #[test]
-    fn whatever_is_given_nothing_panics(text in "\\PC*|(CMD|ENV|LABEL|EXPOSE|WORKDIR|VOLUME|STOPSIGNAL|USER|ONBUILD)[ =]([a-z0-9$'\"{}:+\\\\=\\[\\],/\n -]|\\PC){0,60}") {
+    fn whatever_is_given_nothing_panics(text in "\\PC*|(CMD|ENV|LABEL|EXPOSE|WORKDIR|VOLUME|HEALTHCHECK|STOPSIGNAL|USER|ONBUILD)[ =]([a-z0-9$'\"{}:+\\\\=\\[\\],/\n -]|\\PC){0,60}") {
         if let Ok(change) = Change::parse(&text) {
             let mut config = Map::new();
             config.insert("Env".to_owned(), json!(["a=b", "A", 3, null]));

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::CWD;
+use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_fd,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
@@ -23,6 +24,11 @@ pub(super) fn mount_overlay(
 ) -> Result<(), Attempt> {
     // First, since it tells who must not mount.
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // A kernel that takes any option takes none of ours: it only reads them in the end, and then complains in
+    // its log. That is so before Linux 6.5.
+    if by_path && fsconfig_set_flag(context.as_fd(), "no-such-option").is_ok() {
+        return Err(Errno::INVAL.into());
+    }
     let opener = Opener::new(layers, options.id_map.as_ref())?;
     let owner = match layers.upper {
         Some(upper) if options.id_map.is_some() => Some(opener.open(&upper.work())?),

@@ -11,19 +11,19 @@
 //!
 //! | what | Linux | source |
 //! | --- | --- | --- |
-//! | 500 lower directories (`OVL_MAX_STACK`) | 4.8 | `fs/overlayfs/super.c`, now `params.h` |
 //! | `index=off` | 4.13 | its `overlayfs.rst`; asked of `/sys/module/overlay/parameters` |
 //! | `redirect_dir=nofollow`, `metacopy=off` | 4.16, 4.19 | the same |
 //! | `fsopen`, `fsmount`, `open_tree`, `move_mount` | 5.2 | `fsopen(2)`, `open_tree(2)` |
 //! | `volatile` | 5.10 | `overlayfs.rst`, "Volatile mount" |
 //! | `userxattr`, overlays in user namespaces | 5.11 | `overlayfs.rst`, "User xattr" |
 //! | `mount_setattr`, id-mapped mounts | 5.12 | `mount_setattr(2)` |
-//! | overlays of id-mapped layers | 5.19 | commit bc70682a497c, `ovl: support idmapped layers` |
+//! | overlays of id-mapped layers | 5.19 | `mount_setattr(2)`; `ovl_get_layers` in `fs/overlayfs/super.c` |
 //! | `lowerdir+`, a string of up to 255 bytes | 6.8 | `overlayfs.rst`; `fs/fsopen.c` has the limit |
 //! | `lowerdir+`, `upperdir`, `workdir` as descriptors | 6.13 | `overlayfs.rst` |
 //! | detached mounts as layers | 6.15 | `clone_private_mount` in `fs/namespace.c` |
 //!
-//! Each way is tried in turn, the newest first: kernels that miss one refuse it with `ENOSYS`, `EINVAL` or `EBADF`.
+//! Each way is tried in turn, the newest first: kernels that miss one refuse it with `ENOSYS`,
+//! `EINVAL` or `EBADF`.
 
 mod bind;
 mod classic;
@@ -55,7 +55,7 @@ pub use volatile::{clear_volatile, has_volatile_mark};
 /// What the mount table shows as the source.
 const SOURCE: &str = "layerstore";
 
-/// `OVL_MAX_STACK` of the kernel's overlayfs.
+/// `OVL_MAX_STACK` of the kernel's overlayfs (`fs/overlayfs/params.h`).
 pub const MAX_LAYERS: usize = 500;
 
 /// How to ask the kernel for a mount.

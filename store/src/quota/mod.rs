@@ -8,11 +8,11 @@
 //!
 //! | what | Linux | source |
 //! | --- | --- | --- |
-//! | project quotas of XFS, mounted with `prjquota` | always | xfs(5) |
+//! | project quotas of XFS, mounted with `prjquota` | any in use | xfs(5) |
 //! | project quotas of ext4, with the features `project` and `quota`, mounted with `prjquota` | 4.5 | ext4(5) |
 //! | project IDs by `FS_IOC_FSSETXATTR` | 4.5 | `ioctl_xfs_fsgetxattr(2)` |
-//! | `Q_SETQUOTA`, `Q_GETQUOTA` of any filesystem, XFS as well | 3.1 | `fs/quota/quota.c` |
-//! | `Q_XGETQSTATV`, which tells whether limits are kept | 3.12 | quotactl(2) |
+//! | `Q_SETQUOTA`, `Q_GETQUOTA` of any filesystem, XFS as well | any in use | `fs/quota/quota.c` |
+//! | `Q_XGETQSTATV`, which tells whether limits are kept | any in use | quotactl(2) |
 //! | `quotactl_fd`; before, the block device has to be found | 5.14 | quotactl(2) |
 
 mod system;

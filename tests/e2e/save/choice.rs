@@ -9,7 +9,7 @@ use layerstore_testkit::{digest, require};
 use serde_json::{Value, json};
 
 use super::{Unpacked, blob_path, save};
-use crate::remote::pull;
+use crate::remote::{noise, pull};
 use crate::small_layer;
 
 fn two_layers(name: &str) -> Image {
@@ -163,7 +163,8 @@ fn privileged_of_an_incomplete_index_what_is_here_is_saved_or_chosen() {
 #[test]
 fn privileged_a_save_keeps_what_it_saves() {
     let Some(store) = Sandbox::new() else { return };
-    let image = Image::new([small_layer("a"), crate::remote::noise(2048)]);
+    // While it writes the large one, the other is not open yet.
+    let image = Image::new([noise(2048), small_layer("above")]);
     store.load_bytes(&Layout::of("localhost/a:1", &image).archive());
     // It waits for its reader, who removes the image first.
     let pipe = store.dir().join("pipe");

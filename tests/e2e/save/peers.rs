@@ -7,7 +7,7 @@ use std::process::Command;
 use layerstore_testkit::containerd::Containerd;
 use layerstore_testkit::docker::Archive;
 use layerstore_testkit::docker_engine::DockerEngine;
-use layerstore_testkit::image::{Image, Layout};
+use layerstore_testkit::image::{Image, Layout, descriptor};
 use layerstore_testkit::layer::{Compression, LayerBuilder};
 use layerstore_testkit::podman::Podman;
 use layerstore_testkit::require;
@@ -15,8 +15,10 @@ use layerstore_testkit::sandbox::Sandbox;
 use serde_json::Value;
 
 use super::{every_compression, save};
-use crate::varied_image;
+use crate::pull::contents::docker_manifest;
+use crate::{small_layer, varied_image};
 
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const APP: &str = "localhost/app:1";
 
 /// A store with an image out of the cache of real ones.
@@ -57,8 +59,8 @@ fn skopeo(args: &[&str]) -> Vec<u8> {
     out.stdout
 }
 
-/// Composed images with their IDs: one with everything in its layers, one with the compressions that Docker 20 knows, and
-/// one that came from Docker.
+/// Composed images with their IDs: with everything in its layers, with the compressions that Docker 20 knows, from a
+/// docker-archive, for several platforms.
 fn composed() -> Option<(Sandbox, Vec<(&'static str, String)>)> {
     let store = Sandbox::new()?;
     let varied = varied_image();
@@ -67,6 +69,15 @@ fn composed() -> Option<(Sandbox, Vec<(&'static str, String)>)> {
     let plain = Image::new(layers);
     let docker = Image::new([LayerBuilder::new(Compression::None).file("docker", "docker").finish()]);
     let layout = Layout::of("localhost/varied:1", &varied).image("docker.io/library/plain:1", &plain);
+    let [other, host] = ["s390x", "host"].map(|name| Image::new([small_layer(name)]));
+    let other = other.platform("linux", "s390x", None);
+    let layout = layout.platforms("localhost/multi:1", &[other, host.clone()]);
+    let pulled = Image::new([small_layer("pulled")]);
+    let mut layout = layout;
+    layout.parts(&pulled);
+    let manifest = docker_manifest(&pulled).to_string().into_bytes();
+    layout.blob(&manifest);
+    layout.list("localhost/pulled:1", descriptor(DOCKER_MANIFEST, &manifest));
     store.load_bytes(&layout.archive());
     store.load_bytes(&Archive::new().image(&["localhost/docker:1"], &docker).legacy());
     store.ok(["tag", "localhost/varied:1", "registry.example.com/a/b:2"]);
@@ -75,6 +86,8 @@ fn composed() -> Option<(Sandbox, Vec<(&'static str, String)>)> {
         ("docker.io/library/plain:1", plain.id()),
         ("localhost/docker:1", docker.id()),
         ("registry.example.com/a/b:2", varied.id()),
+        ("localhost/multi:1", host.id()),
+        ("localhost/pulled:1", pulled.id()),
     ];
     Some((store, expected))
 }

@@ -9,6 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::daemon::{Daemon, folder, output_of};
+use crate::image::host_architecture;
 use crate::podman::PATH;
 
 /// A containerd. It ends, and its files and mounts go, when it is dropped; it also ends with this process.
@@ -67,13 +68,19 @@ impl Containerd {
         serde_json::from_str(&self.ok(["content", "get", digest])).unwrap()
     }
 
-    /// The ID of the image `name`, whose target is a manifest.
+    /// The ID of the image `name`; of several platforms that of this machine's.
     #[track_caller]
     pub fn image_id(&self, name: &str) -> String {
         let images = self.images();
         let target = images.iter().find(|(other, _)| other == name);
         let (_, target) = target.unwrap_or_else(|| panic!("no image {name} among {images:?}"));
-        self.document(target)["config"]["digest"].as_str().unwrap().to_owned()
+        let mut document = self.document(target);
+        if let Some(manifests) = document["manifests"].as_array() {
+            let is_ours = |entry: &&Value| entry["platform"]["architecture"] == host_architecture();
+            let manifest = manifests.iter().find(is_ours).unwrap_or_else(|| panic!("{document}"));
+            document = self.document(manifest["digest"].as_str().unwrap());
+        }
+        document["config"]["digest"].as_str().unwrap().to_owned()
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod build;
 mod content;
+mod flat;
 mod form;
 mod gnu_tar;
 mod hostile;

@@ -18,7 +18,7 @@ enum Kind {
 }
 
 #[derive(Debug, Clone)]
-struct Choice {
+pub(crate) struct Choice {
     path: String,
     kind: Kind,
     mode: bool,
@@ -26,7 +26,7 @@ struct Choice {
     xattr: bool,
 }
 
-fn choice() -> impl Strategy<Value = Choice> {
+pub(crate) fn choice() -> impl Strategy<Value = Choice> {
     let path = vec(prop_oneof![Just("a"), Just("a-"), Just("b")], 1..4).prop_map(|names| names.join("/"));
     let kind = prop_oneof![
         3 => Just(Kind::Dir),
@@ -47,7 +47,7 @@ fn choice() -> impl Strategy<Value = Choice> {
 }
 
 /// Makes what of the choices is possible.
-fn build(tree: &Tree, choices: &[Choice]) {
+pub(crate) fn build(tree: &Tree, choices: &[Choice]) {
     let mut directories = Vec::new();
     for choice in choices {
         let (path, kind) = (&choice.path, choice.kind);

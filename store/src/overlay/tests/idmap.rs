@@ -4,6 +4,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{chown, lchown};
 use std::process::Command;
 
+use rustix::mount::{MountPropagationFlags, mount_change};
+
 use super::*;
 
 const HOST: u32 = 100_000;
@@ -128,6 +130,11 @@ fn privileged_nothing_is_left_of_an_id_mapped_mount() {
 #[test]
 #[ignore = "run by privileged_nothing_is_left_of_an_id_mapped_mount"]
 fn mounts_many_times() {
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).unwrap();
+    let parent = rustix::process::getppid().unwrap().as_raw_nonzero().to_string();
+    assert_ne!(namespace("self"), namespace(&parent), "this would change the mounts of everybody");
+    // Whatever is mounted in a copy of this namespace comes here as well, unless that is prevented.
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::SHARED).unwrap();
     let fixture = Fixture::new();
     let stack = fixture.stack(fixture.lowers(3));
     let mounts = || fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();

@@ -75,11 +75,13 @@ impl Fixture {
         diff
     }
 
-    /// `count` trees; the lowest is named `0`, and each has the file `shared` with its name.
+    /// `count` trees; the lowest is named `0`, and each has the file `shared` with its name; every fiftieth
+    /// has a file that no other has.
     fn lowers(&self, count: usize) -> Vec<PathBuf> {
         let lower = |index: usize| {
-            let name = index.to_string();
-            self.lower(&name, &[("shared", name.as_str()), (&format!("only-{name}"), "")])
+            let (name, own) = (index.to_string(), format!("only-{index}"));
+            let files = [("shared", name.as_str()), (own.as_str(), "")];
+            self.lower(&name, if index.is_multiple_of(50) { &files } else { &files[..1] })
         };
         (0..count).rev().map(lower).collect()
     }

@@ -197,6 +197,14 @@ pub enum Error {
         /// Where.
         target: PathBuf,
     },
+    /// A snapshot that is not to be committed or removed while it is mounted.
+    #[error("{key} is mounted at {}", target.display())]
+    SnapshotInUse {
+        /// Its key.
+        key: String,
+        /// Where.
+        target: PathBuf,
+    },
     /// The image is mounted where this process cannot unmount it.
     #[error("{} is mounted in another mount namespace, mnt:[{namespace}]", target.display())]
     OtherNamespace {
@@ -274,24 +282,25 @@ impl Error {
             Self::NotAStore { .. }
             | Self::NoDatabase { .. }
             | Self::TooManyLayers { .. }
-            | Self::InvalidIdMap { .. } => ErrorKind::InvalidInput,
+            | Self::InvalidIdMap { .. }
+            | Self::InvalidKey { .. }
+            | Self::NotADirectory { .. }
+            | Self::LabelTooLong { .. }
+            | Self::ParentNotCommitted { .. }
+            | Self::OtherParent { .. } => ErrorKind::InvalidInput,
             Self::DigestMismatch { .. }
             | Self::SizeMismatch { .. }
             | Self::DamagedBlob { .. }
-            | Self::InvalidRow { .. } => ErrorKind::Corrupt,
+            | Self::InvalidRow { .. }
+            | Self::LostTree { .. }
+            | Self::Untrusted { .. } => ErrorKind::Corrupt,
             Self::NoBlob { .. } | Self::NotFound { .. } => ErrorKind::NotFound,
             Self::AlreadyMounted { .. }
             | Self::SnapshotMounted { .. }
             | Self::Exists { .. }
             | Self::NameTaken { .. } => ErrorKind::AlreadyExists,
-            Self::InvalidKey { .. }
-            | Self::NotADirectory { .. }
-            | Self::LabelTooLong { .. }
-            | Self::ParentNotCommitted { .. }
-            | Self::OtherParent { .. } => ErrorKind::InvalidInput,
             Self::WrongKind { .. } => ErrorKind::WrongState,
-            Self::LostTree { .. } | Self::Untrusted { .. } => ErrorKind::Corrupt,
-            Self::OtherNamespace { .. } | Self::InUse { .. } => ErrorKind::InUse,
+            Self::OtherNamespace { .. } | Self::InUse { .. } | Self::SnapshotInUse { .. } => ErrorKind::InUse,
             Self::Poisoned { .. } => ErrorKind::Io,
         }
     }

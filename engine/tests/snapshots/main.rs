@@ -1,0 +1,8 @@
+//! What an embedder may expect of snapshots: containerd's suite for snapshotters, and more, on real mounts.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod content;
+mod lab;
+mod roots;
+mod states;
+mod views;

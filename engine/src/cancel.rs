@@ -68,6 +68,7 @@ const ASK_EVERY: Duration = Duration::from_millis(20);
 
 impl Layerstore {
     /// The same store; its operations end with [`Error::Cancelled`] once `cancel` says so.
+    #[must_use]
     pub fn with_cancel(&self, cancel: &Cancel) -> Self {
         Self { cancel: cancel.clone(), ..self.clone() }
     }

@@ -444,11 +444,15 @@ impl Error {
             | Self::Random { source }
             | Self::Output { source } => ErrorKind::of_io(source),
             Self::Unpack { source, .. } => source.kind(),
-            Self::Tree { source, .. } => source.kind(),
-            Self::Document { source, .. } => source.kind(),
-            Self::DiffIdMismatch { .. } | Self::DocumentMismatch { .. } | Self::MissingBlob { .. } => {
-                ErrorKind::Corrupt
+            Self::Tree { source, .. } | Self::Count { source, .. } | Self::Diff { source, .. } => {
+                source.kind()
             }
+            Self::Document { source, .. } => source.kind(),
+            Self::DiffIdMismatch { .. }
+            | Self::DocumentMismatch { .. }
+            | Self::MissingBlob { .. }
+            | Self::WrongDigest { .. }
+            | Self::LostBlob { .. } => ErrorKind::Corrupt,
             Self::Name(error) => error.kind(),
             Self::Platform(error) => error.kind(),
             Self::NoPlatform { .. }
@@ -459,9 +463,7 @@ impl Error {
             | Self::NoImageOrContainer { .. }
             | Self::NoBlobs { .. }
             | Self::Incomplete { .. } => ErrorKind::NotFound,
-            Self::WrongDigest { .. } | Self::LostBlob { .. } => ErrorKind::Corrupt,
             Self::Change(error) => error.kind(),
-            Self::Count { source, .. } => source.kind(),
             Self::DigestAsTag { .. }
             | Self::ImageArchive { .. }
             | Self::BadTime { .. }
@@ -482,7 +484,6 @@ impl Error {
             | Self::Mounted { .. }
             | Self::UsedByContainers { .. }
             | Self::ContainerMounted { .. } => ErrorKind::InUse,
-            Self::Diff { source, .. } => source.kind(),
             Self::OtherFlavour { .. }
             | Self::NotUnpackable { .. }
             | Self::NotAnImage { .. }

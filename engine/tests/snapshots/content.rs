@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 
-use layerstore::Parent;
+use layerstore::{Parent, PrepareOptions};
 use layerstore_testkit::layer::{Entry, LayerBuilder};
 use layerstore_testkit::tree::Snapshot;
 use rustix::fs::{XattrFlags, getxattr, setxattr};
@@ -142,7 +142,7 @@ fn privileged_a_changed_mode_keeps_the_rest_of_a_lower_file() {
     );
     lab.load("localhost/caps:1", [layer.finish()]);
     let snapshots = lab.snapshots();
-    snapshots.prepare("c", Parent::Image("localhost/caps:1"), &Default::default(), &|_| {}).unwrap();
+    snapshots.prepare("c", Parent::Image("localhost/caps:1"), &PrepareOptions::default(), &|_| {}).unwrap();
     lab.mounted("c", |root| {
         fs::set_permissions(root.join("ping"), fs::Permissions::from_mode(0o711)).unwrap();
         setxattr(root.join("ping"), "user.note", b"n", XattrFlags::empty()).unwrap();

@@ -56,17 +56,15 @@ impl Lab {
         &self.root
     }
 
-    pub(crate) fn dir(&self) -> &Path {
-        self.dir.path()
+    /// A new folder beside the store.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::create_dir(&path).unwrap();
+        path
     }
 
     pub(crate) fn snapshots(&self) -> Snapshots<'_> {
         self.store.snapshots(OWNER)
-    }
-
-    /// Opens the same store again, as another process would.
-    pub(crate) fn reopened(&self) -> Layerstore {
-        Layerstore::open(&self.root).unwrap()
     }
 
     /// Loads an image of `layers` under `name`.
@@ -142,7 +140,7 @@ impl WithRoot for tempfile::TempDir {
 impl Drop for Lab {
     fn drop(&mut self) {
         for mounted in self.store.mounted().unwrap_or_default() {
-            drop(rustix::mount::unmount(&mounted.target, rustix::mount::UnmountFlags::DETACH));
+            let _ = rustix::mount::unmount(&mounted.target, rustix::mount::UnmountFlags::DETACH);
         }
     }
 }

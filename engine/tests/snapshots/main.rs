@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod content;
+mod deep;
 mod lab;
 mod roots;
+mod stacks;
 mod states;
 mod views;

@@ -61,8 +61,8 @@ fn expected() -> Attributes {
 /// The directory in which the changes of an active snapshot are.
 fn upper(lab: &Lab, key: &str) -> PathBuf {
     let mount = lab.snapshots().mounts(key).unwrap();
-    let options = mount.options.iter().map(|option| option.to_str().unwrap());
-    options.filter_map(|option| option.strip_prefix("upperdir=")).next().unwrap().into()
+    let mut options = mount.options.iter().map(|option| option.to_str().unwrap());
+    options.find_map(|option| option.strip_prefix("upperdir=")).unwrap().into()
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::ops::ControlFlow;
 
 use layerstore::oci::ErrorKind;
-use layerstore::{Filter, Parent, PrepareOptions, SnapshotCommit, SnapshotKind};
+use layerstore::{Filter, Parent, PrepareOptions, SnapshotCommit, SnapshotKind, Usage};
 use layerstore_testkit::layer::LayerBuilder;
 
 use crate::lab::{Lab, above, labels, quick, refused};
@@ -55,7 +55,8 @@ fn privileged_what_cannot_be_done_has_its_kind() {
     s.mount("active", None, &|_| {}).unwrap();
     refused(s.commit("new", "active", &quick()), ErrorKind::InUse);
     refused(s.remove("active"), ErrorKind::InUse);
-    refused(s.mount("active", Some(lab.dir()), &|_| {}), ErrorKind::AlreadyExists);
+    let elsewhere = lab.folder("elsewhere");
+    refused(s.mount("active", Some(&elsewhere), &|_| {}), ErrorKind::AlreadyExists);
     // Nothing of all this has left a trace.
     s.unmount("active").unwrap();
     assert_eq!(lab.keys(), ["active", "alone", "base", "view"]);
@@ -156,7 +157,7 @@ fn privileged_usage_grows_is_frozen_and_counts_no_parents() {
     assert_eq!(s.usage("committed").unwrap(), full);
     assert_eq!(s.usage("committed").unwrap(), full, "from the database");
     lab.view("view", Parent::Snapshot("committed"));
-    assert_eq!(s.usage("view").unwrap(), Default::default());
+    assert_eq!(s.usage("view").unwrap(), Usage::default());
     lab.prepare("child", Some("committed"));
     assert_eq!(s.usage("child").unwrap(), empty);
     lab.mounted("child", |root| fs::remove_file(root.join("file")).unwrap());

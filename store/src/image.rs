@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
 use crate::blob::parse_digest;
 use crate::clock::UnixSeconds;
 use crate::db::Durability;
-use crate::error::{DbContext as _, Result};
+use crate::error::{DbContext as _, Error, Result};
 use crate::reference::{self, LOCAL};
 use crate::session::Session;
 use crate::snapshot::insert_chain;
@@ -199,7 +199,8 @@ impl Store {
         Ok((size.is_some() && size == self.blob_file_size(&manifest)).then_some(manifest))
     }
 
-    /// The layers of an image, lowest first.
+    /// The layers of an image, lowest first. An image that is not there, any more perhaps, is an error of kind `NotFound`:
+    /// it must not pass for one without layers.
     pub fn layers(&self, manifest: &Digest) -> Result<Vec<LayerRow>> {
         let action = "list layers";
         let query = format!(
@@ -209,6 +210,10 @@ impl Store {
             tree::COLUMNS.split(", ").map(|column| format!("t.{column}")).collect::<Vec<_>>().join(", ")
         );
         self.database().read(action, |db| {
+            let mut image = db.prepare_cached("SELECT 1 FROM image WHERE manifest = ?1").db(action)?;
+            if !image.exists([manifest.to_string()]).db(action)? {
+                return Err(Error::NotFound { what: "image", name: manifest.to_string() });
+            }
             let mut statement = db.prepare_cached(&query).db(action)?;
             let rows =
                 statement.query_map([manifest.to_string()], |row| Ok(self.layer_row(row))).db(action)?;

@@ -4,6 +4,8 @@
 mod content;
 mod deep;
 mod lab;
+mod races;
+mod reboot;
 mod roots;
 mod stacks;
 mod states;

@@ -1,7 +1,7 @@
 //! Thousands of snapshots: how long each operation takes, and that nothing stays behind.
 //!
-//! The normal run takes seconds and is lenient; `LAYERSTORE_LONG=1` asks for the full numbers, and for the times of
-//! ARCHITECTURE: figures are printed with `--nocapture`.
+//! The normal run takes seconds and is lenient, as others use the machine; `LAYERSTORE_LONG=1` asks for ten thousand, and
+//! for less than two milliseconds, which only a release build on a disk that syncs in less keeps. All figures go to stderr.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::fs;
@@ -133,7 +133,7 @@ impl Times {
 #[test]
 fn privileged_cycles_of_prepare_and_remove_leave_nothing() {
     let Some(soak) = Soak::new() else { return };
-    let (s, cycles) = (soak.snapshots(), if require::is_long() { 10_000 } else { 300 });
+    let (s, cycles) = (soak.snapshots(), if require::is_long() { 10_000 } else { 200 });
     let before = soak.state();
     Times::of("prepare, use, remove", cycles, |n| {
         let parent = if n % 2 == 0 { Parent::Image(IMAGE) } else { Parent::Snapshot("base") };
@@ -157,7 +157,7 @@ fn privileged_many_snapshots_do_not_make_it_slow() {
     let Some(soak) = Soak::new() else { return };
     let long = require::is_long();
     let (s, count) = (soak.snapshots(), if long { 10_000 } else { 300 });
-    let limit = Duration::from_millis(if long { 2 } else { 10 });
+    let limit = Duration::from_millis(if long { 2 } else { 40 });
     let key = |n: usize| format!("active-{n}");
     Times::of("prepare, filling", count, |n| prepare(&s, &key(n), Parent::Snapshot("base")));
 
@@ -201,7 +201,7 @@ fn privileged_many_snapshots_do_not_make_it_slow() {
 #[test]
 fn privileged_a_commit_does_not_look_at_files() {
     let Some(soak) = Soak::new() else { return };
-    let (s, files) = (soak.snapshots(), if require::is_long() { 20_000 } else { 2_000 });
+    let (s, files) = (soak.snapshots(), if require::is_long() { 20_000 } else { 500 });
     let commit = SnapshotCommit { sync: false, ..SnapshotCommit::default() };
     let mut times = Vec::new();
     for (what, files) in [("commit of nothing", 1), ("commit of many files", files)] {

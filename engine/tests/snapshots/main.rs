@@ -4,6 +4,7 @@
 mod content;
 mod deep;
 mod lab;
+mod power_cut;
 mod races;
 mod reboot;
 mod roots;

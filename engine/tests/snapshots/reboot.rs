@@ -26,7 +26,9 @@ fn reboot(lab: &Lab, change: &str) {
     assert_eq!(ids.len(), 2);
     for id in ids {
         let diff = lab.root().join("overlay2").join(id).join("diff");
-        names(&diff).iter().for_each(|name| fs::write(diff.join(name), "").unwrap());
+        for name in names(&diff) {
+            fs::write(diff.join(name), "").unwrap();
+        }
     }
     db.execute_batch(&format!("UPDATE tree SET {change}; UPDATE snapshot SET volatile_boot = 'another' WHERE volatile_boot IS NOT NULL")).unwrap();
 }

@@ -230,13 +230,52 @@ fn privileged_a_commit_does_not_look_at_files() {
     Times::of("remove many files", 1, |_| s.remove("commit of many files-done-2").unwrap());
 }
 
+/// A thousand other images, of ten layers each, which only the database knows.
+#[test]
+fn privileged_other_images_do_not_make_it_slow() {
+    let Some(soak) = Soak::new() else { return };
+    let s = soak.snapshots();
+    let db = rusqlite::Connection::open(soak.root.join("layerstore.db")).unwrap();
+    let digest = |what: &str, n: usize| layerstore_testkit::digest(format!("{what} {n}").as_bytes());
+    let rows = db.unchecked_transaction().unwrap();
+    for n in 0..1000 {
+        let manifest = digest("manifest", n);
+        for blob in [manifest.clone(), digest("config", n)] {
+            rows.execute("INSERT INTO blob (digest, size, created_at) VALUES (?1, 1, 1)", [blob]).unwrap();
+        }
+        rows.execute(
+            "INSERT INTO image (manifest, config, platform, labels) VALUES (?1, ?2, 'linux/amd64', '[]')",
+            (&manifest, digest("config", n)),
+        )
+        .unwrap();
+        for layer in 0..10 {
+            let diff_id = digest("layer", n * 10 + layer);
+            rows.execute("INSERT INTO image_layer VALUES (?1, ?2, ?3, ?3)", (&manifest, layer, diff_id))
+                .unwrap();
+        }
+        rows.execute(
+            "INSERT INTO reference (owner, name, target, created_at, updated_at) VALUES ('local', ?1, ?2, 1, 1)",
+            (format!("localhost/other:{n}"), &manifest),
+        )
+        .unwrap();
+    }
+    rows.commit().unwrap();
+    drop(db);
+    assert_eq!(soak.store.images().unwrap().len(), 1001);
+    let limit = Duration::from_millis(if require::is_long() { 2 } else { 40 });
+    let key = |n: usize| format!("key-{n}");
+    Times::of("prepare, 1000 images", 50, |n| prepare(&s, &key(n), Parent::Image(IMAGE)))
+        .assert_median_under(limit);
+    Times::of("mounts, 1000 images", 50, |n| drop(s.mounts(&key(n)).unwrap())).assert_median_under(limit);
+}
+
 #[test]
 fn privileged_project_ids_are_given_back() {
     if !require::root() {
         return;
     }
-    let disk = Disk::ext4_with_quotas(64);
-    if !require::kernel_has(disk.is_some(), "quotas of ext4") {
+    let disk = Disk::ext4_with_quotas(64).or_else(|| Disk::xfs_with_quotas(400));
+    if !require::kernel_has(disk.is_some(), "quotas of projects") {
         return;
     }
     let disk = disk.unwrap();

@@ -51,3 +51,15 @@ fn privileged_an_image_above_a_layer_that_was_written_has_all_layers() {
     lab.mounted("all", |root| assert_eq!(names(root), ["a", "b", "c"]));
     refused(s.remove(&first), ErrorKind::InUse);
 }
+
+/// What another owner's snapshot leaves of an image's stack keeps nothing, and stands in nobody's way.
+#[test]
+fn privileged_an_image_goes_after_the_snapshots_that_were_above_it() {
+    let Some(lab) = Lab::new() else { return };
+    lab.load(IMAGE, ["a", "b"].map(|name| LayerBuilder::gzip().file(name, name).finish()));
+    let s = lab.snapshots();
+    s.prepare("active", Parent::Image(IMAGE), &PrepareOptions::default(), &|_| {}).unwrap();
+    s.remove("active").unwrap();
+    lab.store.remove(IMAGE, false).unwrap();
+    assert!(lab.names("overlay2").is_empty() && lab.keys().is_empty());
+}

@@ -339,7 +339,7 @@ fn privileged_what_was_mounted_volatile_is_trusted_in_the_same_boot_only() {
     };
     let subject = Subject::Snapshot { owner: OWNER.to_owned(), key: "b".to_owned() };
     let options = layerstore_store::MountOptions { volatile: true, ..Default::default() };
-    let mount = || store.mount(&subject, &[base.clone()], MountPoint::Own("b"), &stack, &options);
+    let mount = || store.mount(&subject, std::slice::from_ref(&base), MountPoint::Own("b"), &stack, &options);
     for _ in 0..2 {
         let target = mount().unwrap();
         let _unmount = crate::mounts::Unmount(&target);

@@ -312,7 +312,7 @@ mod tests {
                     }
                 } => {}
             }
-            end.recv_timeout(Duration::from_secs(60)).unwrap();
+            end.recv_timeout(Duration::from_mins(1)).unwrap();
             store.run(Layerstore::images).await.unwrap();
         });
     }

@@ -235,6 +235,7 @@ fn privileged_a_commit_does_not_look_at_files() {
 fn privileged_other_images_do_not_make_it_slow() {
     let Some(soak) = Soak::new() else { return };
     let s = soak.snapshots();
+    Times::of("prepare, 1 image", 50, |n| prepare(&s, &format!("first-{n}"), Parent::Image(IMAGE)));
     let db = rusqlite::Connection::open(soak.root.join("layerstore.db")).unwrap();
     let digest = |what: &str, n: usize| layerstore_testkit::digest(format!("{what} {n}").as_bytes());
     let rows = db.unchecked_transaction().unwrap();

@@ -144,10 +144,26 @@ impl Store {
 
     /// Every reference of `owner` with every image that it leads to, by name.
     pub fn images(&self, owner: &str) -> Result<Vec<ImageRow>> {
+        self.images_where("owner = ?1", [owner])
+    }
+
+    /// The same of those alone that have the name `name`, or the same target as it. Does not look at others, however many
+    /// there are.
+    pub fn images_named(&self, owner: &str, name: &str) -> Result<Vec<ImageRow>> {
+        let condition =
+            "owner = ?1 AND target = (SELECT target FROM reference WHERE owner = ?1 AND name = ?2)";
+        self.images_where(condition, [owner, name])
+    }
+
+    fn images_where(
+        &self,
+        condition: &'static str,
+        parameters: impl rusqlite::Params,
+    ) -> Result<Vec<ImageRow>> {
         let action = "list images";
         let query = format!(
             "WITH RECURSIVE reach (name, target, updated_at, digest, position) AS ( \
-                 SELECT name, target, updated_at, target, 0 FROM reference WHERE owner = ?1 \
+                 SELECT name, target, updated_at, target, 0 FROM reference WHERE {condition} \
                  UNION \
                  SELECT r.name, r.target, r.updated_at, e.child, e.position FROM reach AS r \
                  JOIN edge AS e ON e.parent = r.digest AND e.kind = 'manifest') \
@@ -158,7 +174,7 @@ impl Store {
         );
         let mut rows: Vec<ImageRow> = self.database().read(action, |db| {
             let mut statement = db.prepare_cached(&query).db(action)?;
-            let rows = statement.query_map([owner], |row| Ok(image_row(row))).db(action)?;
+            let rows = statement.query_map(parameters, |row| Ok(image_row(row))).db(action)?;
             rows.map(|row| row.db(action)?).collect()
         })?;
         // An index is no image itself: its own row counts only where it leads to none; and an image to

@@ -1,6 +1,7 @@
 //! Trees that tests make by hand, and look at as they are or through a real mount.
 
 use std::ffi::{CString, OsStr};
+use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -62,7 +63,7 @@ impl Trees {
         let mut data = format!("lowerdir={},index=off,redirect_dir=off,metacopy=off", lowers.join(":"));
         if let Some(upper) = upper {
             let (upper, work) = (self.path(upper), self.path("work"));
-            data += &format!(",upperdir={},workdir={}", upper.display(), work.display());
+            write!(data, ",upperdir={},workdir={}", upper.display(), work.display()).unwrap();
         }
         let data = CString::new(data).unwrap();
         mount("overlay", &target, "overlay", MountFlags::empty(), Some(data.as_c_str())).unwrap();

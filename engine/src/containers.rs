@@ -197,8 +197,8 @@ impl Layerstore {
     ///
     /// # Errors
     ///
-    /// `NotFound` if there is no such container or directory; `AlreadyExists` if it is mounted elsewhere, or something
-    /// else there; `InvalidInput` for a directory that is none; `Corrupt` if its files have been deleted.
+    /// `NotFound` if there is no such container or directory; `InUse` if it is mounted elsewhere; `AlreadyExists` if
+    /// something else is mounted there; `InvalidInput` for a directory that is none; `Corrupt` if its files have been deleted.
     pub fn mount_container(
         &self,
         name: &str,
@@ -296,7 +296,7 @@ fn named(error: Error, row: &ContainerRow) -> Error {
     use layerstore_store::Error as Store;
     let what = || format!("container {}", row.name);
     match error {
-        Error::Store(Store::SnapshotMounted { target, .. }) => {
+        Error::Store(Store::SnapshotMounted { target, .. } | Store::SnapshotInUse { target, .. }) => {
             Error::ContainerMounted { name: row.name.clone(), target }
         }
         // Removed by another process since its row was read.

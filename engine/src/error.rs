@@ -449,10 +449,15 @@ impl Error {
             | Self::Random { source }
             | Self::Output { source } => ErrorKind::of_io(source),
             Self::Unpack { source, .. } => source.kind(),
-            Self::Document { source, .. } => source.kind(),
-            Self::DiffIdMismatch { .. } | Self::DocumentMismatch { .. } | Self::MissingBlob { .. } => {
-                ErrorKind::Corrupt
+            Self::Tree { source, .. } | Self::Count { source, .. } | Self::Diff { source, .. } => {
+                source.kind()
             }
+            Self::Document { source, .. } => source.kind(),
+            Self::DiffIdMismatch { .. }
+            | Self::DocumentMismatch { .. }
+            | Self::MissingBlob { .. }
+            | Self::WrongDigest { .. }
+            | Self::LostBlob { .. } => ErrorKind::Corrupt,
             Self::Name(error) => error.kind(),
             Self::Platform(error) => error.kind(),
             Self::NoPlatform { .. }
@@ -463,11 +468,7 @@ impl Error {
             | Self::NoImageOrContainer { .. }
             | Self::NoBlobs { .. }
             | Self::Incomplete { .. } => ErrorKind::NotFound,
-            Self::WrongDigest { .. } | Self::LostBlob { .. } => ErrorKind::Corrupt,
             Self::Change(error) => error.kind(),
-            Self::Tree { source, .. } | Self::Count { source, .. } | Self::Diff { source, .. } => {
-                source.kind()
-            }
             Self::DigestAsTag { .. }
             | Self::ImageArchive { .. }
             | Self::BadTime { .. }

@@ -34,6 +34,15 @@ impl Found {
 impl Layerstore {
     /// Finds an image by name, by name and digest, by ID, or by a prefix of an ID.
     pub(crate) fn find(&self, name: &str) -> Result<Found> {
+        let is_id = name.parse::<Digest>().is_ok();
+        // Nearly always it is a name as it is stored: then the other images do not matter.
+        if !is_id && let Ok(reference) = name.parse::<Reference>() {
+            let exact = reference.to_string();
+            let rows = self.store.images_named(LOCAL, &exact)?;
+            if let Some(row) = rows.iter().find(|row| row.name == exact) {
+                return Ok(found(&rows, row, true));
+            }
+        }
         let rows = self.store.images(LOCAL)?;
         // Whatever names there are, this is an ID.
         if let Ok(digest) = name.parse::<Digest>() {

@@ -37,7 +37,8 @@ impl Layerstore {
         if self.rebuild(&links, what, listener)? {
             links = self.store.links(owner, key)?;
         }
-        let layers_from = links.iter().position(is_layer).unwrap_or(links.len());
+        // Somebody may have written, and named like a layer, what image layers are above.
+        let layers_from = links.iter().rposition(|link| !is_layer(link)).map_or(0, |last| last + 1);
         let (written, layers) = links.split_at(layers_from);
         let mut trees = Vec::with_capacity(links.len());
         for tree in written.iter().filter_map(|link| link.tree.as_ref()) {
@@ -121,7 +122,7 @@ impl Layerstore {
     }
 }
 
-/// Whether this belongs to the stack of an image. Below it everything does.
+/// Whether this belongs to the stack of an image. Below it nearly always everything does.
 fn is_layer(link: &Link) -> bool {
     link.key.parse::<Digest>().is_ok() && link.tree.as_ref().is_some_and(|tree| tree.diff_id.is_some())
 }

@@ -237,7 +237,8 @@ fn report(found: &Found, untagged: &[String], nodes: &[Node]) -> Vec<Removed> {
         removed.push(Removed::Deleted(found.id().clone()));
     }
     let chains = nodes.iter().filter_map(|node| match &node.object {
-        Object::Snapshot { key, .. } => key.parse().ok(),
+        // Other owners may have had the same stack.
+        Object::Snapshot { owner, key } if owner == LOCAL => key.parse().ok(),
         _ => None,
     });
     removed.extend(chains.map(Removed::Deleted));

@@ -4,7 +4,7 @@
 //! transaction of the store, so that nothing chosen can be claimed in between; the files go after the
 //! transaction is durable.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use layerstore_store::{Forgotten, Graph, Node, Object, Result, Store};
 
@@ -39,7 +39,8 @@ fn reach(graph: &Graph, starts: impl Iterator<Item = usize>) -> Vec<bool> {
 
 /// What of `graph` goes within `scope`.
 pub fn plan(graph: &Graph, scope: &Scope) -> Vec<usize> {
-    let mut victims = unreachable(graph);
+    let unreachable = unreachable(graph);
+    let mut victims = unreachable.clone();
     match scope {
         Scope::Everything => {}
         Scope::Only(objects) => victims.retain(|index| objects.contains(&graph.nodes[*index].object)),
@@ -47,6 +48,28 @@ pub fn plan(graph: &Graph, scope: &Scope) -> Vec<usize> {
             let below = reach(graph, objects.iter().filter_map(|object| graph.find(object)));
             victims.retain(|index| below[*index]);
         }
+    }
+    with_snapshots_above(graph, &unreachable, victims)
+}
+
+/// Adds the snapshots that `victims` are stacked in, such as those that another owner's removed container has left: they
+/// are unreachable too, and no row can be without the rows that it is stacked from.
+fn with_snapshots_above(graph: &Graph, unreachable: &[usize], mut victims: Vec<usize>) -> Vec<usize> {
+    let mut above: HashMap<usize, Vec<usize>> = HashMap::new();
+    for index in unreachable {
+        if matches!(graph.nodes[*index].object, Object::Snapshot { .. }) {
+            for child in &graph.children[*index] {
+                above.entry(*child).or_default().push(*index);
+            }
+        }
+    }
+    let mut chosen: HashSet<usize> = victims.iter().copied().collect();
+    let mut next = 0;
+    while let Some(victim) = victims.get(next) {
+        let snapshots = above.get(victim).into_iter().flatten();
+        let added: Vec<usize> = snapshots.copied().filter(|index| chosen.insert(*index)).collect();
+        victims.extend(added);
+        next += 1;
     }
     victims
 }
@@ -95,6 +118,19 @@ mod tests {
         let removed = Scope::Below(HashSet::from([object(0)]));
         assert_eq!(plan(&graph, &removed), [0, 1]);
         assert_eq!(plan(&graph, &Scope::Only(HashSet::from([object(5), object(3)]))), [5]);
+    }
+
+    #[test]
+    fn what_is_stacked_from_a_victim_goes_too() {
+        let snapshot = |key: &str| Object::Snapshot { owner: "o".to_owned(), key: key.to_owned() };
+        let mut graph = graph(1, &[], &[]);
+        let tree = graph.add(Object::Tree("abcdefgh".parse().unwrap()), 1);
+        let [lower, upper, other] = ["lower", "upper", "other"].map(|key| graph.add(snapshot(key), 0));
+        graph.children[0].push(tree);
+        graph.children[lower].push(tree);
+        graph.children[upper].push(lower);
+        let removed = Scope::Below(HashSet::from([object(0)]));
+        assert_eq!(plan(&graph, &removed), [0, tree, lower, upper], "but not {other}");
     }
 
     proptest! {

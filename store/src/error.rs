@@ -197,6 +197,14 @@ pub enum Error {
         /// Where.
         target: PathBuf,
     },
+    /// A snapshot that is not to be committed or removed while it is mounted.
+    #[error("{key} is mounted at {}", target.display())]
+    SnapshotInUse {
+        /// Its key.
+        key: String,
+        /// Where.
+        target: PathBuf,
+    },
     /// The image is mounted where this process cannot unmount it.
     #[error("{} is mounted in another mount namespace, mnt:[{namespace}]", target.display())]
     OtherNamespace {
@@ -292,7 +300,7 @@ impl Error {
             | Self::Exists { .. }
             | Self::NameTaken { .. } => ErrorKind::AlreadyExists,
             Self::WrongKind { .. } => ErrorKind::WrongState,
-            Self::OtherNamespace { .. } | Self::InUse { .. } => ErrorKind::InUse,
+            Self::OtherNamespace { .. } | Self::InUse { .. } | Self::SnapshotInUse { .. } => ErrorKind::InUse,
             Self::Poisoned { .. } => ErrorKind::Io,
         }
     }

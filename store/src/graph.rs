@@ -152,10 +152,13 @@ fn load(db: &Connection, boot: &str, lasting: bool) -> Result<Graph> {
         }
         Ok(())
     })?;
-    each(db, "SELECT owner, key, kind FROM snapshot", [], |row| {
+    let snapshots = "SELECT s.owner, s.key, s.kind, t.id IS NOT NULL AND t.diff_id IS NULL FROM snapshot AS s \
+                     LEFT JOIN tree AS t ON t.id = s.tree";
+    each(db, snapshots, [], |row| {
         let (owner, key) = (text(row, 0)?, text(row, 1)?);
-        // The stack of an image is only there for others.
-        let kept = text(row, 2)? != "committed" || !snapshot::is_chain(&key);
+        // The stack of an image is only there for others. What somebody has written is not, whatever its key.
+        let written: bool = row.get(3).db("read a snapshot")?;
+        let kept = text(row, 2)? != "committed" || written || !snapshot::is_chain(&key);
         let snapshot = graph.add(Object::Snapshot { owner, key }, 0);
         if kept {
             graph.roots.push(snapshot);

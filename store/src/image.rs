@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
 use crate::blob::parse_digest;
 use crate::clock::UnixSeconds;
 use crate::db::Durability;
-use crate::error::{DbContext as _, Result};
+use crate::error::{DbContext as _, Error, Result};
 use crate::reference::{self, LOCAL};
 use crate::session::Session;
 use crate::snapshot::insert_chain;
@@ -144,10 +144,26 @@ impl Store {
 
     /// Every reference of `owner` with every image that it leads to, by name.
     pub fn images(&self, owner: &str) -> Result<Vec<ImageRow>> {
+        self.images_where("owner = ?1", [owner])
+    }
+
+    /// The same of those alone that have the name `name`, or the same target as it. Does not look at others, however many
+    /// there are.
+    pub fn images_named(&self, owner: &str, name: &str) -> Result<Vec<ImageRow>> {
+        let condition =
+            "owner = ?1 AND target = (SELECT target FROM reference WHERE owner = ?1 AND name = ?2)";
+        self.images_where(condition, [owner, name])
+    }
+
+    fn images_where(
+        &self,
+        condition: &'static str,
+        parameters: impl rusqlite::Params,
+    ) -> Result<Vec<ImageRow>> {
         let action = "list images";
         let query = format!(
             "WITH RECURSIVE reach (name, target, updated_at, digest, position) AS ( \
-                 SELECT name, target, updated_at, target, 0 FROM reference WHERE owner = ?1 \
+                 SELECT name, target, updated_at, target, 0 FROM reference WHERE {condition} \
                  UNION \
                  SELECT r.name, r.target, r.updated_at, e.child, e.position FROM reach AS r \
                  JOIN edge AS e ON e.parent = r.digest AND e.kind = 'manifest') \
@@ -158,7 +174,7 @@ impl Store {
         );
         let mut rows: Vec<ImageRow> = self.database().read(action, |db| {
             let mut statement = db.prepare_cached(&query).db(action)?;
-            let rows = statement.query_map([owner], |row| Ok(image_row(row))).db(action)?;
+            let rows = statement.query_map(parameters, |row| Ok(image_row(row))).db(action)?;
             rows.map(|row| row.db(action)?).collect()
         })?;
         // An index is no image itself: its own row counts only where it leads to none; and an image to
@@ -199,7 +215,8 @@ impl Store {
         Ok((size.is_some() && size == self.blob_file_size(&manifest)).then_some(manifest))
     }
 
-    /// The layers of an image, lowest first.
+    /// The layers of an image, lowest first. An image that is not there, any more perhaps, is an error of kind `NotFound`:
+    /// it must not pass for one without layers.
     pub fn layers(&self, manifest: &Digest) -> Result<Vec<LayerRow>> {
         let action = "list layers";
         let query = format!(
@@ -209,6 +226,10 @@ impl Store {
             tree::COLUMNS.split(", ").map(|column| format!("t.{column}")).collect::<Vec<_>>().join(", ")
         );
         self.database().read(action, |db| {
+            let mut image = db.prepare_cached("SELECT 1 FROM image WHERE manifest = ?1").db(action)?;
+            if !image.exists([manifest.to_string()]).db(action)? {
+                return Err(Error::NotFound { what: "image", name: manifest.to_string() });
+            }
             let mut statement = db.prepare_cached(&query).db(action)?;
             let rows =
                 statement.query_map([manifest.to_string()], |row| Ok(self.layer_row(row))).db(action)?;

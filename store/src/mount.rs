@@ -336,7 +336,7 @@ impl Store {
             .db(action)?;
         match target {
             None => Ok(()),
-            Some(target) => Err(Error::SnapshotMounted {
+            Some(target) => Err(Error::SnapshotInUse {
                 key: key.to_owned(),
                 target: PathBuf::from(OsStr::from_bytes(&target)),
             }),

@@ -1,12 +1,13 @@
 //! Images of many layers, and stores with long and strange paths.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use layerstore::oci::ErrorKind;
 use layerstore::{CreateOptions, Layerstore, Parent, PrepareOptions};
 use layerstore_store::{MountApi, MountOptions, Stack, Store, Surroundings, Upper};
-use layerstore_testkit::layer::{Layer, LayerBuilder};
+use layerstore_testkit::layer::{Entry, Layer, LayerBuilder};
 
 use crate::lab::{Lab, OWNER, names, refused, text};
 
@@ -84,6 +85,31 @@ fn privileged_500_layers_are_mounted_under_a_long_path() {
     refused(lab.snapshots().mount("child", None, &|_| {}), ErrorKind::InvalidInput);
     assert!(lab.names("mnt").is_empty());
     lab.snapshots().remove("child").unwrap();
+}
+
+/// A fix-up is one more tree: an image that needs one may have 499 layers.
+#[test]
+fn privileged_500_layers_that_need_a_fix_up_are_one_too_many() {
+    let Some(lab) = Lab::new() else { return };
+    for (count, fits) in [(499, true), (500, false)] {
+        let root = LayerBuilder::gzip().entry(Entry::dir("d").mode(0o700)).finish();
+        // The others imply the directory, and do not list it.
+        let others = (1..count).map(|n| LayerBuilder::gzip().file(format!("d/{n:03}"), "x").finish());
+        let name = format!("localhost/fixup:{count}");
+        lab.load(&name, std::iter::once(root).chain(others));
+        let (s, key) = (lab.snapshots(), format!("key-{count}"));
+        s.prepare(&key, Parent::Image(&name), &PrepareOptions::default(), &|_| {}).unwrap();
+        if fits {
+            lab.mounted(&key, |root| {
+                assert_eq!(names(&root.join("d")).len(), count - 1);
+                assert_eq!(fs::metadata(root.join("d")).unwrap().permissions().mode() & 0o7777, 0o700);
+            });
+        } else {
+            refused(s.mount(&key, None, &|_| {}), ErrorKind::InvalidInput);
+            refused(s.mounts(&key), ErrorKind::InvalidInput);
+        }
+        s.remove(&key).unwrap();
+    }
 }
 
 #[test]

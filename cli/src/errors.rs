@@ -134,6 +134,17 @@ impl From<layerstore::Error> for Failure {
                 failure.hint("`layerstore rm` removes containers; --force takes the name away all the same")
             }
             Error::ContainerMounted { name, .. } => failure.hint(format!("`layerstore umount {name}` first")),
+            Error::Diff { .. } | Error::Tree { .. } if error.kind() == ErrorKind::InUse => {
+                failure.hint("stop what writes to it, and try again")
+            }
+            Error::Output { .. } if error.kind() == ErrorKind::NoSpace => {
+                // The store's disk may be another.
+                failure.hints.clear();
+                failure
+            }
+            Error::Bundle(layerstore::BundleError::NoCommand) => {
+                failure.hint("give a command behind the directory: `layerstore bundle IMAGE DIR COMMAND`")
+            }
             Error::NoContainer { .. } => failure.hint("`layerstore ps -a` lists what there is"),
             Error::NoImageOrContainer { .. } => {
                 failure.hint("`layerstore ps -a` and `layerstore images` list what there is")

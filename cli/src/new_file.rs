@@ -65,7 +65,8 @@ impl Destination {
 
 impl NewFile {
     fn create(path: PathBuf) -> io::Result<Self> {
-        let mode = Mode::from_raw_mode(0o666);
+        // As Docker has it: a root filesystem has files that only root may read.
+        let mode = Mode::from_raw_mode(0o600);
         // Without a name, so that not even a killed process leaves it.
         match openat(CWD, directory(&path), OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, mode) {
             Ok(file) if Path::new(&itself(&file)).exists() => {

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use layerstore_oci::{Digest, ErrorKind};
 use layerstore_store::{
-    ContainerRow, LOCAL, Labels, MountRow, NewContainer, NewSnapshot, Settings, Subject, Usage,
+    ContainerRow, ImageInfo, LOCAL, Labels, MountRow, NewContainer, NewSnapshot, Settings, Subject, Usage,
+    Use,
 };
 
 use crate::Layerstore;
@@ -76,6 +77,18 @@ impl Layerstore {
     /// # }
     /// ```
     pub fn create(&self, image: &str, options: &CreateOptions, listener: &Listener<'_>) -> Result<Container> {
+        let found = self.find(image)?;
+        self.create_from(image, unpackable(image, &found)?, options, listener)
+    }
+
+    /// The same from an image that was found by the name `image`.
+    pub(crate) fn create_from(
+        &self,
+        image: &str,
+        info: &ImageInfo,
+        options: &CreateOptions,
+        listener: &Listener<'_>,
+    ) -> Result<Container> {
         if let Some(name) = &options.name {
             names::check(name)?;
             // Before anything is unpacked for it.
@@ -89,8 +102,6 @@ impl Layerstore {
             self.store.check_quota_support()?;
         }
         self.store.settle()?;
-        let found = self.find(image)?;
-        let info = unpackable(image, &found)?;
         let below = self.unpacked(info, listener)?;
         let layers = self.store.layers(&info.manifest)?;
         let layers: Vec<_> = layers.into_iter().map(|layer| layer.diff_id).collect();
@@ -126,7 +137,7 @@ impl Layerstore {
         if options.settings.has_quota()
             && let Err(error) = self.store.limit_snapshot(LOCAL, &id)
         {
-            self.store.unlink_discarded(self.store.remove_container(&id)?)?;
+            self.store.unlink_discarded(self.store.remove_container(&id, Use::Any)?)?;
             return Err(error.into());
         }
         self.container(&id)
@@ -154,6 +165,8 @@ impl Layerstore {
     }
 
     pub(crate) fn container_row(&self, name: &str) -> Result<ContainerRow> {
+        // As Docker's `inspect` prints it.
+        let name = name.strip_prefix('/').unwrap_or(name);
         let mut rows = self.store.find_containers(name)?;
         if rows.len() > 1 {
             // One may have a name that is the ID of another; the name counts.
@@ -254,12 +267,20 @@ impl Layerstore {
         self.store.forget_stale_mounts()?;
         let row = self.container_row(name)?;
         let container = self.describe_container(row.clone(), &[]);
+        // A container that runs is not removed; copies of its mount that came with other namespaces are in nobody's way.
+        let refused = if force { Use::Root } else { Use::Any };
         if force && let Some(mount) = self.snapshots(LOCAL).mount_row(&container.id)? {
+            self.store
+                .refuse_container_in_use(&container.id, refused)
+                .map_err(|error| named(error.into(), &row))?;
             self.store.unmount(&mount)?;
         }
-        let removed = self.store.remove_container(&container.id);
+        let removed = self.store.remove_container(&container.id, refused);
         let discarded = removed.map_err(|error| named(error.into(), &row))?;
-        self.store.unlink_discarded(discarded)?;
+        // It is removed; if its files are not unlinked now, the next collection does that.
+        if let Err(error) = self.store.unlink_discarded(discarded) {
+            tracing::warn!(%error, container = container.name, "files of a removed container stay in the trash");
+        }
         Ok(container)
     }
 
@@ -303,6 +324,7 @@ fn named(error: Error, row: &ContainerRow) -> Error {
         Error::Store(Store::NotFound { what: "snapshot", name }) if name == row.id => {
             Error::NoContainer { name: row.name.clone() }
         }
+        Error::Store(Store::InUse { user, .. }) => Store::InUse { what: what(), user }.into(),
         Error::Store(Store::LostTree { path, .. }) => Store::LostTree { what: what(), path }.into(),
         Error::Store(Store::Untrusted { reason, .. }) => Store::Untrusted { what: what(), reason }.into(),
         other => other,

@@ -28,7 +28,8 @@ pub(crate) fn export<W: Write>(rootfs: &Rootfs, holes: Holes, out: W) -> Result<
         &DiffOptions { overlay: rootfs.overlay, holes, limits: limits(), newest: None },
     );
     let append = |archive: &mut FlatArchive<W>, path: &[u8], found: &Found| {
-        let file = rootfs.open(found.top(), path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rootfs.open(found.top(), path, flags).map_err(|error| gone(rootfs, path, error))?;
         archive.append(path, file).map_err(failed)
     };
     let root = Found { kind: FileType::Directory, layers: rootfs.root(0).layers };
@@ -62,8 +63,20 @@ struct Frame {
 }
 
 fn frame(rootfs: &Rootfs, path: &[u8], directory: &Found) -> Result<Frame> {
-    let names = Merge::new(rootfs, path, &directory.layers).all()?.rev().collect();
+    let all = Merge::new(rootfs, path, &directory.layers).all().map_err(|error| gone(rootfs, path, error))?;
+    let names = all.rev().collect();
     Ok(Frame { path: path.len(), names })
+}
+
+/// What was there a moment ago: somebody uses the container.
+fn gone(rootfs: &Rootfs, path: &[u8], error: Error) -> Error {
+    match error {
+        Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Error::Tree {
+            name: rootfs.image.clone(),
+            source: DiffError::Changed { file: layerstore_unpack::shown(path) },
+        },
+        error => error,
+    }
 }
 
 /// Who wants a tree wants all of it. What remains is what bounds memory, and what readers of archives take.

@@ -255,7 +255,8 @@ impl Layerstore {
     }
 
     pub(crate) fn is_there(&self, tree: &TreeId) -> bool {
-        self.store.layout().diff(tree).is_dir()
+        // A link would lead elsewhere.
+        self.store.layout().diff(tree).symlink_metadata().is_ok_and(|found| found.is_dir())
     }
 
     /// Unpacks those of `layers` whose trees are not there or may not be used, and then does what `finish` says while

@@ -57,6 +57,9 @@ impl Layerstore {
         };
         let own = written.first().filter(|link| link.key == key).and_then(|link| link.tree.as_ref());
         let own = own.map(|tree| tree.id.clone());
+        if own.is_some() {
+            self.store.check_volatile(owner, key)?;
+        }
         let below = self.settled_stack(what, &known, |_| Ok(()))?;
         trees.extend(below);
         let below: Vec<TreeId> = trees.iter().skip(usize::from(own.is_some())).cloned().collect();
@@ -73,6 +76,10 @@ impl Layerstore {
                 continue;
             }
             let Some(blob) = self.store.blob_of_layer(diff_id)? else {
+                if self.is_there(&tree.id) {
+                    let reason = "a layer below did not reach the disk, and its blob is gone";
+                    return Err(layerstore_store::Error::Untrusted { what: what.to_owned(), reason }.into());
+                }
                 let path = self.store.layout().diff(&tree.id);
                 return Err(layerstore_store::Error::LostTree { what: what.to_owned(), path }.into());
             };
@@ -92,7 +99,7 @@ impl Layerstore {
             return Err(layerstore_store::Error::LostTree { what: what.to_owned(), path }.into());
         }
         if !tree.trusted {
-            let reason = "it was committed shortly before the machine went down";
+            let reason = "it was committed without waiting for the disk, before the machine or the mount of the store went";
             return Err(layerstore_store::Error::Untrusted { what: what.to_owned(), reason }.into());
         }
         Ok(())

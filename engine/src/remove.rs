@@ -181,6 +181,7 @@ impl Layerstore {
             self.store.forget_lasting_leases()?;
         }
         self.store.forget_stale_mounts()?;
+        self.store.tidy_mount_points()?;
         let recovered = self.store.recover_all()?;
         self.store.settle_for_snapshots()?;
         let forgotten = layerstore_gc::collect(&self.store, LOCAL, &[], &Scope::Everything)?;
@@ -191,8 +192,10 @@ impl Layerstore {
                 objects.push(partial(old));
             }
         }
-        self.store.empty_trash()?;
+        // What cannot be unlinked does not keep anything else from being done.
+        let emptied = self.store.empty_trash();
         self.store.settle_older_than(0)?;
+        emptied?;
         Ok(Collected { objects, dead_sessions: recovered.sessions, unrecorded: recovered.unrecorded })
     }
 }

@@ -40,7 +40,8 @@ impl App {
     fn bundle(&self, options: &BundleOptions) -> Bundle<'_> {
         let config = self.store.runtime_config(&self.image, options, &|_| {}).unwrap();
         let path = self.dir.path().join("bundle");
-        let mut bundle = BundleDirectory::create(&path, !options.uid_map.is_empty()).unwrap();
+        let mut bundle =
+            BundleDirectory::create(&path, options.gid_map.first().map(|range| range.host)).unwrap();
         bundle.make_volumes(&config).unwrap();
         bundle.write_config(&config).unwrap();
         self.store.mount(&self.image, Some(&bundle.rootfs()), &|_| {}).unwrap();

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
 use crate::blob::parse_digest;
 use crate::clock::UnixSeconds;
 use crate::error::{DbContext as _, Error, Result};
+use crate::mount::Use;
 use crate::reference::LOCAL;
 use crate::snapshot::{Discarded, Labels, NewSnapshot, Settings, SnapshotInfo, WritableTree};
 use crate::store::Store;
@@ -118,6 +119,11 @@ impl Store {
         })
     }
 
+    /// Refuses a container in a use that `refused` says, before anything is done to it.
+    pub fn refuse_container_in_use(&self, id: &str, refused: Use) -> Result<()> {
+        self.refuse_used(LOCAL, id, refused)
+    }
+
     /// Gives a container another name, durably.
     pub fn rename_container(&self, id: &str, name: &str) -> Result<()> {
         let action = "rename a container";
@@ -132,10 +138,11 @@ impl Store {
         })
     }
 
-    /// Forgets a container with its snapshot, durably. One that is mounted is an error of kind `InUse`.
-    pub fn remove_container(&self, id: &str) -> Result<Discarded> {
+    /// Forgets a container with its snapshot, durably. One that is mounted, or otherwise in a use that `refused` says, is
+    /// an error of kind `InUse`.
+    pub fn remove_container(&self, id: &str, refused: Use) -> Result<Discarded> {
         let action = "remove a container";
-        self.remove_snapshot_with(LOCAL, id, |tx| {
+        self.remove_snapshot_with(LOCAL, id, refused, |tx| {
             tx.execute("DELETE FROM container WHERE id = ?1", [id]).db(action)?;
             Ok(())
         })

@@ -318,6 +318,10 @@ fn kind_of_sqlite(error: &rusqlite::Error) -> ErrorKind {
     use rusqlite::ErrorCode;
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => ErrorKind::NoSpace,
+        // The file of the index of the log cannot grow, or be made.
+        _ if error.sqlite_error().is_some_and(|e| e.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE) => {
+            ErrorKind::NoSpace
+        }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => ErrorKind::Corrupt,
         _ => ErrorKind::Io,
     }

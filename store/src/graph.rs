@@ -13,6 +13,7 @@ use crate::lock::Key;
 use crate::reference::LOCAL;
 use crate::snapshot;
 use crate::store::Store;
+use crate::tables::Tables;
 
 /// Something that collection may take away.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -119,13 +120,16 @@ impl Store {
     /// Whatever got a row again in the meantime stays.
     pub fn sweep(&self, forgotten: &Forgotten) -> Result<()> {
         let mut trashed = Vec::new();
+        let has_trees = forgotten.nodes.iter().any(|node| matches!(node.object, Object::Tree(_)));
         {
             let _claim = self.claim(&Key::Sweep)?;
+            // What somebody still has mounted goes with a later collection.
+            let tables = if has_trees { Tables::read() } else { Tables::default() };
             for node in &forgotten.nodes {
                 let path = match &node.object {
                     Object::Blob(digest) if self.blob(digest)?.is_none() => self.layout().blob(digest),
-                    Object::Tree(id) => self.layout().tree(id),
-                    Object::Blob(_) | Object::Snapshot { .. } => continue,
+                    Object::Tree(id) if tables.user(id).is_none() => self.layout().tree(id),
+                    Object::Blob(_) | Object::Tree(_) | Object::Snapshot { .. } => continue,
                 };
                 trashed.extend(self.move_to_trash(&path)?);
             }
@@ -162,6 +166,17 @@ fn load(db: &Connection, boot: &str, lasting: bool) -> Result<Graph> {
         let snapshot = graph.add(Object::Snapshot { owner, key }, 0);
         if kept {
             graph.roots.push(snapshot);
+        }
+        Ok(())
+    })?;
+    // A tree that did not reach the disk, of a mount or boot that is gone, is as good as its blob.
+    let unsynced =
+        "SELECT t.id, b.digest FROM tree AS t JOIN blob AS b ON b.diff_id = t.diff_id WHERE t.synced = 0";
+    each(db, unsynced, [], |row| {
+        let tree = graph.find(&Object::Tree(text(row, 0)?.parse()?));
+        let blob = graph.find(&Object::Blob(parse_digest(&text(row, 1)?)?));
+        if let (Some(tree), Some(blob)) = (tree, blob) {
+            graph.children[tree].push(blob);
         }
         Ok(())
     })?;

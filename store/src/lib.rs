@@ -49,6 +49,7 @@ mod schema;
 mod session;
 mod snapshot;
 mod store;
+mod tables;
 mod totals;
 mod tree;
 
@@ -63,7 +64,7 @@ pub use image::{Edge, EdgeKind, ImageCommit, ImageInfo, ImageRow, LayerRow, NewI
 pub use ingest::{Fate, Ingest, IngestReader, Received};
 pub use layout::{Layout, TreeId};
 pub use lock::{Claim, Key};
-pub use mount::{MountPoint, MountRow, Subject};
+pub use mount::{MountPoint, MountRow, Subject, Use};
 pub use overlay::{
     IdMap, IdRange, MAX_LAYERS, Mount, MountApi, MountOptions, Stack, Upper, clear_volatile,
     has_volatile_mark,

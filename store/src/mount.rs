@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use layerstore_oci::Digest;
-use rusqlite::Transaction;
+use rusqlite::{Connection, Transaction};
 
 use crate::blob::parse_digest;
 use crate::db::Durability;
@@ -18,6 +18,7 @@ use crate::lock::Key;
 use crate::overlay::{self, MountOptions, Stack, Upper};
 use crate::snapshot;
 use crate::store::Store;
+use crate::tables::{self, Tables};
 
 /// What can be mounted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -48,6 +49,15 @@ pub struct MountRow {
     pub mount_id: Option<i64>,
     /// Whether the store made the directory.
     pub own_directory: bool,
+}
+
+/// Which use of a tree matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// Every mount of it.
+    Any,
+    /// As the root filesystem of a process. Other mounts are copies that came with a namespace.
+    Root,
 }
 
 /// Where to mount.
@@ -102,6 +112,9 @@ impl Store {
         {
             return Err(Error::SnapshotMounted { key: key.clone(), target: row.target.clone() });
         }
+        if let (Subject::Snapshot { owner, key }, Some(_)) = (subject, &stack.upper) {
+            self.refuse_used(owner, key, Use::Any)?;
+        }
         let (subject, namespace) = (subject.clone(), self.namespace());
         let row = MountRow { target, subject, config: None, namespace, mount_id: None, own_directory };
         // The row first: from then on it keeps what is mounted from collection.
@@ -141,6 +154,7 @@ impl Store {
                 }
                 Subject::Snapshot { owner, key } => {
                     snapshot::required(tx, owner, key)?;
+                    snapshot::mark_used(tx, owner, key)?;
                     (None, Some(owner), Some(key))
                 }
             };
@@ -194,23 +208,24 @@ impl Store {
             return Err(error).context("create", &row.target);
         }
         if let (Subject::Snapshot { owner, key }, Some(upper)) = (&row.subject, &stack.upper) {
-            self.prepare_volatile(owner, key, upper, options)?;
+            self.prepare_upper(owner, key, upper, options)?;
             // If the command that made the snapshot was killed before it came to this.
             self.limit_snapshot(owner, key)?;
         }
         self.mount_stack(stack, &row.target, options)
     }
 
-    /// A tree that was mounted without syncing anything is complete as long as the machine runs.
-    fn prepare_volatile(&self, owner: &str, key: &str, upper: &Upper, options: &MountOptions) -> Result<()> {
-        if overlay::has_volatile_mark(upper)? {
-            if self.volatile_boot(owner, key)?.as_ref() != Some(&self.life().boot) {
-                let reason = "it was mounted volatile when the machine went down";
-                return Err(Error::Untrusted { what: format!("snapshot {key}"), reason });
-            }
-            overlay::clear_volatile(upper)?;
+    /// Gets the writable tree of a snapshot ready to be mounted with `options`.
+    ///
+    /// A tree that was mounted without syncing anything is complete as long as the machine runs. The row tells, not the
+    /// kernel's mark, which need not have reached the disk.
+    pub fn prepare_upper(&self, owner: &str, key: &str, upper: &Upper, options: &MountOptions) -> Result<()> {
+        self.check_volatile(owner, key)?;
+        if options.volatile {
+            self.record_volatile(owner, key)?;
         }
-        if options.volatile { self.record_volatile(owner, key) } else { Ok(()) }
+        overlay::clear_volatile(upper)?;
+        Ok(())
     }
 
     /// Unmounts what the store mounted, and removes the directory if the store made it. What somebody
@@ -222,7 +237,7 @@ impl Store {
         let _claim = self.claim(&Key::Mounts)?;
         if self.is_on_top(row)? {
             overlay::unmount_at(&row.target)?;
-        } else if self.is_live(row)? {
+        } else if self.is_live(row, &Tables::default())? {
             let what = format!("the mount at {}", row.target.display());
             return Err(Error::InUse { what, user: "another mount on top of it".to_owned() });
         }
@@ -230,16 +245,24 @@ impl Store {
     }
 
     /// What is mounted now. Rows whose mount somebody else took away do not count; those of other mount
-    /// namespaces do, since nothing can be said about them from here.
+    /// namespaces do as long as these are there, since nothing more can be said about them from here.
     pub fn live_mounts(&self) -> Result<Vec<MountRow>> {
         let mut rows = self.mounts()?;
-        rows.retain(|row| self.is_live(row).unwrap_or(true));
+        let tables = self.tables_for(&rows);
+        rows.retain(|row| self.is_live(row, &tables).unwrap_or(true));
         Ok(rows)
     }
 
-    fn is_live(&self, row: &MountRow) -> Result<bool> {
-        Ok(!self.is_here(row)
-            || self.is_on_top(row)?
+    /// The mount tables of all namespaces, if `rows` are about others than this.
+    fn tables_for(&self, rows: &[MountRow]) -> Tables {
+        if rows.iter().all(|row| self.is_here(row)) { Tables::default() } else { Tables::read() }
+    }
+
+    fn is_live(&self, row: &MountRow, tables: &Tables) -> Result<bool> {
+        if !self.is_here(row) {
+            return Ok(tables.has_namespace(row.namespace));
+        }
+        Ok(self.is_on_top(row)?
             || overlay::is_mounted_below(&row.target).context("look for the mount at", &row.target)?)
     }
 
@@ -318,14 +341,30 @@ impl Store {
 
     fn stale_mounts(&self) -> Result<Vec<MountRow>> {
         let mut stale = self.mounts()?;
-        stale.retain(|row| !self.is_live(row).unwrap_or(true));
+        let tables = self.tables_for(&stale);
+        stale.retain(|row| !self.is_live(row, &tables).unwrap_or(true));
         stale.extend(self.mount_rows("m.boot_id <> ?1")?);
         Ok(stale)
     }
 
+    /// Refuses what others than this store, or it in the past, have mounted: a container's process has its root filesystem
+    /// in a mount namespace of its own, whatever becomes of the mount here.
+    pub(crate) fn refuse_used(&self, owner: &str, key: &str, refused: Use) -> Result<()> {
+        let Some(tree) = self.used_tree(owner, key)? else { return Ok(()) };
+        let tables = Tables::read();
+        let user = match refused {
+            Use::Any => tables.user(&tree),
+            Use::Root => tables.rooted(&tree),
+        };
+        match user {
+            None => Ok(()),
+            Some(pid) => Err(Error::InUse { what: key.to_owned(), user: tables::describe(pid) }),
+        }
+    }
+
     /// Refuses, in the transaction that would do something to a snapshot, what is mounted. Rows of mounts that have gone
     /// are forgotten before.
-    pub(crate) fn refuse_mounted(&self, tx: &Transaction<'_>, owner: &str, key: &str) -> Result<()> {
+    pub(crate) fn refuse_mounted(&self, tx: &Connection, owner: &str, key: &str) -> Result<()> {
         use rusqlite::OptionalExtension as _;
         let action = "look for mounts of a snapshot";
         let target: Option<Vec<u8>> = tx

@@ -20,6 +20,7 @@ use crate::layout::TreeId;
 use crate::lock::Key;
 use crate::session::{Session, TreeDirectory};
 use crate::store::Store;
+use crate::tables::Tables;
 use crate::tree::{self, Usage};
 
 /// A complete blob to publish.
@@ -89,7 +90,9 @@ impl Store {
                 if !superfluous.is_empty() {
                     match self.mounted_trees() {
                         Ok(mounted) => {
-                            superfluous.retain(|id| !mounted.contains(id));
+                            // Nor what a runtime has mounted by itself.
+                            let tables = Tables::read();
+                            superfluous.retain(|id| !mounted.contains(id) && tables.user(id).is_none());
                             self.discard_trees(&superfluous);
                         }
                         Err(error) => {

@@ -13,6 +13,7 @@ use crate::lock::Key;
 use crate::remove::remove;
 use crate::session;
 use crate::store::Store;
+use crate::tables::Tables;
 
 /// What [`Store::recover`] found and threw away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -79,13 +80,17 @@ impl Store {
         })
     }
 
-    /// Unlinks everything in the trash. What another process unlinks at the same time is not missed.
+    /// Unlinks everything in the trash. What another process unlinks at the same time is not missed, and what cannot be
+    /// unlinked does not keep the rest.
     pub fn empty_trash(&self) -> Result<usize> {
         let names = entries(&self.layout().trash())?;
+        let mut failed = None;
         for path in &names {
-            self.unlink_trashed(path)?;
+            if let Err(error) = self.unlink_trashed(path) {
+                failed.get_or_insert(error);
+            }
         }
-        Ok(names.len())
+        failed.map_or(Ok(names.len()), Err)
     }
 
     /// Moves `path` out of sight in one step. Returns where it is now, or `None` if it was not there.
@@ -169,11 +174,15 @@ impl Store {
                 }
             }
         }
-        let mounted = self.mounted_trees()?;
+        let (mounted, mut tables) = (self.mounted_trees()?, None);
         for path in entries(&self.layout().overlay2())? {
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
             let Ok(id) = name.parse::<TreeId>() else { continue };
-            if !mounted.contains(&id) && !self.has_tree(&id)? && self.move_to_trash(&path)?.is_some() {
+            if mounted.contains(&id) || self.has_tree(&id)? {
+                continue;
+            }
+            let used = tables.get_or_insert_with(Tables::read).user(&id).is_some();
+            if !used && self.move_to_trash(&path)?.is_some() {
                 discarded += 1;
             }
         }

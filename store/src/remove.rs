@@ -3,11 +3,15 @@
 //! A layer's directories may nest thousands deep, where a walk with an open descriptor for each level
 //! runs out of them, and may have modes that keep even their owner out.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, chmodat, openat, renameat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, IFlags, Mode, OFlags, chmodat, ioctl_getflags, ioctl_setflags, openat,
+    renameat, unlinkat,
+};
 use rustix::io::Errno;
 
 use crate::layout::random_name;
@@ -54,11 +58,36 @@ impl Removal<'_> {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match openat(parent, name, flags, Mode::empty()) {
-            Ok(directory) => self.contents(&directory, depth)?,
+            Ok(directory) => {
+                self.unlock_directory(&directory);
+                self.contents(&directory, depth)?;
+            }
             Err(Errno::NOENT) => return Ok(()),
             Err(errno) => return Err(errno),
         }
         absent_is_fine(unlinkat(parent, name, AtFlags::REMOVEDIR))
+    }
+
+    /// Lets entries be taken out of a directory that is immutable or append-only.
+    fn unlock_directory(&self, directory: &OwnedFd) {
+        if self.privileged
+            && let Ok(flags) = ioctl_getflags(directory)
+            && flags.intersects(LOCKED)
+        {
+            // If it does not work, unlinking says why.
+            ioctl_setflags(directory, flags.difference(LOCKED)).unwrap_or_default();
+        }
+    }
+
+    /// Root may take away what keeps even root from it: attributes that a program in a container can set.
+    fn unlink(&self, directory: &OwnedFd, name: &CStr) -> Result<(), Errno> {
+        match unlinkat(directory, name, AtFlags::empty()) {
+            Err(Errno::PERM) if self.privileged => {
+                unlock(directory, name)?;
+                unlinkat(directory, name, AtFlags::empty())
+            }
+            other => other,
+        }
     }
 
     fn contents(&mut self, directory: &OwnedFd, depth: usize) -> Result<(), Errno> {
@@ -70,7 +99,7 @@ impl Removal<'_> {
             }
             // Some filesystems do not tell the type; unlinking does.
             if entry.file_type() != FileType::Directory {
-                match unlinkat(directory, name, AtFlags::empty()) {
+                match self.unlink(directory, name) {
                     Err(Errno::ISDIR) => {}
                     other => {
                         absent_is_fine(other)?;
@@ -82,6 +111,17 @@ impl Removal<'_> {
         }
         Ok(())
     }
+}
+
+/// `chattr +i` and `+a`.
+const LOCKED: IFlags = IFlags::IMMUTABLE.union(IFlags::APPEND);
+
+fn unlock(directory: &OwnedFd, name: &CStr) -> Result<(), Errno> {
+    // NONBLOCK, as it may be a pipe by now; only regular files have such attributes.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = openat(directory, name, flags, Mode::empty()).map_err(|_| Errno::PERM)?;
+    let attributes = ioctl_getflags(&file).map_err(|_| Errno::PERM)?;
+    ioctl_setflags(&file, attributes.difference(LOCKED)).map_err(|_| Errno::PERM)
 }
 
 fn absent_is_fine(result: Result<(), Errno>) -> Result<(), Errno> {
@@ -129,5 +169,26 @@ mod tests {
         }
         assert!(!tree.exists() && fs::symlink_metadata(&link).is_err());
         assert!(outside.join("kept").exists());
+    }
+
+    #[test]
+    fn privileged_what_a_container_has_made_immutable_goes() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let [attic, tree] = ["attic", "tree"].map(|name| dir.path().join(name));
+        fs::create_dir(&attic).unwrap();
+        fs::create_dir_all(tree.join("inner")).unwrap();
+        fs::write(tree.join("inner/file"), "x").unwrap();
+        for path in [tree.join("inner/file"), tree.join("inner")] {
+            let file = fs::File::open(&path).unwrap();
+            let Ok(flags) = ioctl_getflags(&file) else { return };
+            if ioctl_setflags(&file, flags | IFlags::IMMUTABLE).is_err() {
+                return;
+            }
+        }
+        remove(&tree, &attic).unwrap();
+        assert!(!tree.exists());
     }
 }

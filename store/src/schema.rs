@@ -187,7 +187,9 @@ ALTER TABLE tree ADD COLUMN counted INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE snapshot ADD COLUMN settled INTEGER NOT NULL DEFAULT 0;
 -- how it is mounted, as JSON
 ALTER TABLE snapshot ADD COLUMN options TEXT NOT NULL DEFAULT '{}';
--- the project whose quota its files count for
+-- whether it was ever mounted, or somebody was told how
+ALTER TABLE snapshot ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
+-- the project whose quota its files count for; the last number that was given is in meta
 ALTER TABLE snapshot ADD COLUMN project INTEGER;
 -- the boot in which it was last mounted without syncing anything
 ALTER TABLE snapshot ADD COLUMN volatile_boot TEXT;

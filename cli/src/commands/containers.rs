@@ -67,7 +67,8 @@ pub(super) fn export(context: &Context, args: &Export) -> Result<(), Failure> {
         store.export(&args.container, out, &|event| progress.tell(&event))
     })?;
     if exported.sockets > 0 {
-        progress.note(&format!("{} sockets are left out: no archive can hold them", exported.sockets));
+        let what = if exported.sockets == 1 { "a socket is" } else { "sockets are" };
+        progress.note(&format!("{what} left out: no archive can hold one"));
     }
     Ok(())
 }

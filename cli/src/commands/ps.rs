@@ -43,10 +43,8 @@ pub(super) fn run(context: &Context, args: &Ps) -> Result<(), Failure> {
     });
     let now = Timestamp::now().as_second();
     let sized = args.size || format.contains(".Size");
-    let rows = containers
-        .iter()
-        .map(|container| Ok(row(container, now, !args.no_trunc, &size(&store, container, sized)?)))
-        .collect::<Result<Vec<Value>, Failure>>()?;
+    let row = |container: &Container| row(container, now, !args.no_trunc, &size(&store, container, sized));
+    let rows: Vec<Value> = containers.iter().map(row).collect();
     print(listing.render(TITLES, &rows)?)
 }
 
@@ -65,15 +63,17 @@ fn format(args: &Ps) -> String {
 }
 
 /// Counting takes a look at every file, so nobody gets it unasked.
-fn size(store: &Layerstore, container: &Container, wanted: bool) -> Result<String, Failure> {
+fn size(store: &Layerstore, container: &Container, wanted: bool) -> String {
     if !wanted {
-        return Ok("0B".to_owned());
+        return "0B".to_owned();
     }
     match store.container_usage(&container.id) {
-        Ok(usage) => Ok(human_size(usage.bytes)),
-        // Its files are gone, or it went while this was listing.
-        Err(error) if error.kind() != layerstore::oci::ErrorKind::Io => Ok("N/A".to_owned()),
-        Err(error) => Err(error.into()),
+        Ok(usage) => human_size(usage.bytes),
+        // Its files are gone, or it went while this was listing: no reason not to show the others.
+        Err(error) => {
+            tracing::info!(%error, container = container.name, "files are not counted");
+            "N/A".to_owned()
+        }
     }
 }
 

@@ -106,7 +106,9 @@ fn find_user(wanted: Wanted<'_>, files: &Files<'_>) -> Result<Option<User>> {
             return Ok(false);
         }
         // What is not text cannot be said in JSON.
-        let home = rest.get(1).and_then(|home| str::from_utf8(home).ok()).unwrap_or_default();
+        // One that a variable cannot hold, or that would talk to a terminal, is none.
+        let home = rest.get(1).and_then(|home| str::from_utf8(home).ok());
+        let home = home.filter(|home| !home.chars().any(char::is_control)).unwrap_or_default();
         found = Some(User { name: name.to_vec(), uid, gid, home: home.to_owned() });
         Ok(true)
     })?;

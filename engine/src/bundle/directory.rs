@@ -6,7 +6,9 @@ use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, fchmod, fsync, mkdirat, openat, renameat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, Mode, OFlags, fchmod, fchown, fsync, mkdirat, openat, renameat, unlinkat,
+};
 use rustix::io::Errno;
 
 use super::RuntimeConfig;
@@ -36,7 +38,7 @@ pub struct BundleDirectory {
 impl BundleDirectory {
     /// Makes the directory and an empty `rootfs` in it. The directory may exist if it is empty, and then keeps its
     /// mode; a new one is its owner's alone, because a root filesystem has set-user-ID programs. If the container has
-    /// a user namespace, `with_user_namespace`, others may pass through: the namespace's root is one of them.
+    /// a user namespace, the group `group` may pass through: that of the namespace's root.
     ///
     /// Fails with [`BundleError::Exists`] where there is a file, or anything in the directory.
     ///
@@ -49,16 +51,16 @@ impl BundleDirectory {
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let bundle = layerstore::BundleDirectory::create("/run/web".as_ref(), false)?;
+    /// let bundle = layerstore::BundleDirectory::create("/run/web".as_ref(), None)?;
     /// println!("mount it at {}", bundle.rootfs().display());
     /// // Dropped without `commit`, it takes back what it made.
     /// # Ok(())
     /// # }
     /// ```
-    pub fn create(path: &Path, with_user_namespace: bool) -> Result<Self> {
+    pub fn create(path: &Path, group: Option<u32>) -> Result<Self> {
         let path = std::path::absolute(path).map_err(|source| failed("make", path, source))?;
         let made = match path.file_name() {
-            Some(name) => make_directory(&path, name, if with_user_namespace { 0o711 } else { 0o700 })?,
+            Some(name) => make_directory(&path, name, if group.is_some() { 0o710 } else { 0o700 })?,
             // It ends in `..` or is `/`: there is something already.
             None => None,
         };
@@ -66,6 +68,11 @@ impl BundleDirectory {
             Err(Errno::NOTDIR | Errno::LOOP) => return Err(BundleError::Exists { path }.into()),
             result => result.map_err(|errno| failed("open", &path, errno))?,
         };
+        if let Some(group) = group.filter(|_| made.is_some()) {
+            let group = rustix::fs::Gid::from_raw(group);
+            fchown(&directory, None, Some(group))
+                .map_err(|errno| failed("change the group of", &path, errno))?;
+        }
         // From here on, what was made is removed with the value.
         let mut bundle = Self { path, directory, made: made.into_iter().collect() };
         if !bundle.is_empty()? {

@@ -7,6 +7,7 @@ use crate::Layerstore;
 use crate::containers::{Container, CreateOptions};
 use crate::error::Result;
 use crate::event::Listener;
+use crate::mount::unpackable;
 
 /// A bundle that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,13 +41,15 @@ impl Layerstore {
         options: &BundleOptions,
         listener: &Listener<'_>,
     ) -> Result<Bundle> {
-        let config = self.runtime_config(image, options, listener)?;
-        let mut bundle = BundleDirectory::create(directory, !options.uid_map.is_empty())?;
+        let found = self.find(image)?;
+        let info = unpackable(image, &found)?;
+        let config = self.runtime_config_of(image, info, options, listener)?;
+        let mut bundle = BundleDirectory::create(directory, mapped_group(options))?;
         self.refuse_over_store(Some(&bundle.rootfs()))?;
         let mut create = create.clone();
         create.settings.uid_map.clone_from(&options.uid_map);
         create.settings.gid_map.clone_from(&options.gid_map);
-        let container = self.create(image, &create, listener)?;
+        let container = self.create_from(image, info, &create, listener)?;
         let made = self.mount_container(&container.id, Some(&bundle.rootfs()), listener).and_then(|_| {
             bundle.make_volumes(&config)?;
             bundle.write_config(&config)
@@ -60,4 +63,9 @@ impl Layerstore {
         let container = self.container(&container.id)?;
         Ok(Bundle { path: bundle.commit(), container, notes: config.notes })
     }
+}
+
+/// The group on the host that the root of the container's user namespace has.
+fn mapped_group(options: &BundleOptions) -> Option<u32> {
+    options.gid_map.iter().find(|range| range.container == 0).map(|range| range.host)
 }

@@ -22,7 +22,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use layerstore_oci::ImageConfig;
-use layerstore_store::IdRange;
+use layerstore_store::{IdRange, ImageInfo};
 use serde_json::{Value, json};
 
 pub use directory::BundleDirectory;
@@ -119,7 +119,7 @@ impl Layerstore {
     ///
     /// let store = Layerstore::open("/var/lib/layerstore".as_ref())?;
     /// let config = store.runtime_config("app:1", &BundleOptions::default(), &|_| {})?;
-    /// let mut bundle = BundleDirectory::create("/run/app".as_ref(), false)?;
+    /// let mut bundle = BundleDirectory::create("/run/app".as_ref(), None)?;
     /// bundle.make_volumes(&config)?;
     /// bundle.write_config(&config)?;
     /// store.mount("app:1", Some(&bundle.rootfs()), &|_| {})?;
@@ -140,6 +140,16 @@ impl Layerstore {
     ) -> Result<RuntimeConfig> {
         let found = self.find(image)?;
         let info = crate::mount::unpackable(image, &found)?;
+        self.runtime_config_of(image, info, options, listener)
+    }
+
+    fn runtime_config_of(
+        &self,
+        image: &str,
+        info: &ImageInfo,
+        options: &BundleOptions,
+        listener: &Listener<'_>,
+    ) -> Result<RuntimeConfig> {
         let config = self.config(&info.config)?;
         let trees = self.unpacked(info, listener)?;
         let rootfs = self.rootfs_of(image, &trees)?;

@@ -41,7 +41,7 @@ impl Layer {
         match self {
             Self::Open(directory) => Ok(Rc::clone(directory)),
             Self::At(path) => {
-                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 openat(CWD, path, flags, Mode::empty()).map(Rc::new)
             }
         }

@@ -110,6 +110,7 @@ impl Snapshots<'_> {
         listener: &Listener<'_>,
     ) -> Result<SnapshotInfo> {
         let (new, _) = self.above(key, parent, options, listener)?;
+        self.layerstore.mount_options(&options.settings)?;
         Ok(self.layerstore.store.insert_snapshot(&new, None)?)
     }
 
@@ -166,7 +167,12 @@ impl Snapshots<'_> {
     pub fn mounts(&self, key: &str) -> Result<Mount> {
         let (info, ready) = self.mountable(key, &|_| {})?;
         let options = self.layerstore.mount_options(&info.settings)?;
-        Ok(self.layerstore.stack_of(&ready).as_mount(self.layerstore.store.layout(), &options)?)
+        let stack = self.layerstore.stack_of(&ready);
+        if let Some(upper) = &stack.upper {
+            self.layerstore.store.hand_out(&self.owner, key)?;
+            self.layerstore.store.prepare_upper(&self.owner, key, upper, &options)?;
+        }
+        Ok(stack.as_mount(self.layerstore.store.layout(), &options)?)
     }
 
     fn mountable(&self, key: &str, listener: &Listener<'_>) -> Result<(SnapshotInfo, Ready)> {
@@ -317,6 +323,7 @@ impl Snapshots<'_> {
     /// `NotFound` for an unknown key; `Corrupt` if its files are gone.
     pub fn usage(&self, key: &str) -> Result<Usage> {
         let store = &self.layerstore.store;
+        let kind = store.snapshot(&self.owner, key)?.kind;
         let Some((tree, counted)) = store.written(&self.owner, key)? else { return Ok(Usage::default()) };
         if let Some(usage) = counted {
             return Ok(usage);
@@ -328,7 +335,10 @@ impl Snapshots<'_> {
         let found = layerstore_unpack::usage(&path)
             .map_err(|source| Error::Count { what: format!("snapshot {key}"), source })?;
         let usage = Usage { bytes: found.bytes, allocated: found.allocated, inodes: found.inodes };
-        store.record_usage(&tree, usage)?;
+        // What was active when the count began may have been written to since.
+        if kind == SnapshotKind::Committed {
+            store.record_usage(&tree, usage)?;
+        }
         Ok(usage)
     }
 }

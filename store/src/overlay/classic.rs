@@ -1,5 +1,6 @@
 //! Overlays by `mount(2)`, with all layers in a page of options.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -17,7 +18,6 @@ use super::shape::{kernel_knows, overlay_options};
 use super::{Attempt, DIFF, MountOptions, SOURCE, WORK, descriptors, namespace};
 use crate::error::{IoContext as _, Result};
 use crate::layout::random_name;
-#[cfg(doc)]
 use crate::lock::Key;
 use crate::recover::entries;
 use crate::store::Store;
@@ -53,11 +53,21 @@ impl Store {
         mounted
     }
 
-    /// Removes the links of killed mounts. The caller holds [`Key::Mounts`].
+    /// Removes what killed commands left where the store mounts.
+    pub fn tidy_mount_points(&self) -> Result<()> {
+        let _claim = self.claim(&Key::Mounts)?;
+        self.remove_links()
+    }
+
+    /// The same for who holds [`Key::Mounts`]: the links of killed mounts, and directories without a row.
     pub(crate) fn remove_links(&self) -> Result<()> {
+        let kept: HashSet<PathBuf> = self.mounts()?.into_iter().map(|row| row.target).collect();
         for path in entries(&self.layout().mounts())? {
             if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(LINKS.as_bytes())) {
                 fs::remove_dir_all(&path).context("delete", &path)?;
+            } else if !kept.contains(&path) && super::mount_at(&path).is_ok_and(|found| found.is_none()) {
+                // The row of a mount goes before its directory does. One that others have mounted on is busy for them.
+                fs::remove_dir(&path).unwrap_or_default();
             }
         }
         Ok(())

@@ -10,6 +10,7 @@ use crate::db::Durability;
 use crate::error::{DbContext as _, Error, Result};
 use crate::layout::TreeId;
 use crate::lock::Key;
+use crate::mount::Use;
 use crate::store::Store;
 
 /// How to commit.
@@ -49,11 +50,17 @@ impl Store {
         check_key(owner, name)?;
         check_labels(&commit.labels)?;
         self.forget_stale_mounts()?;
+        // Nobody mounts it from here on, so that what is synced is all that there is.
+        let _claim = self.claim(&Key::Mounts)?;
+        self.check_volatile(owner, key)?;
+        self.refuse_used(owner, key, Use::Any)?;
         if commit.sync {
-            self.database().read("look up a snapshot", |db| required(db, owner, key))?;
+            self.database().read("look up a snapshot", |db| {
+                required(db, owner, key)?;
+                self.refuse_mounted(db, owner, key)
+            })?;
             self.durable().sync_filesystem()?;
         }
-        let _claim = self.claim(&Key::Mounts)?;
         let (info, tree, project) = self.database().write(Durability::Power, "commit a snapshot", |tx| {
             let project = tx
                 .query_row(
@@ -111,7 +118,7 @@ impl Store {
         let parent = commit.parent.clone().or(active.parent);
         tx.prepare_cached(
             "UPDATE snapshot SET key = ?3, kind = 'committed', parent = ?4, labels = ?5, options = '{}', \
-             project = NULL, volatile_boot = NULL, created_at = ?6, updated_at = ?6 WHERE owner = ?1 AND key = ?2",
+             project = NULL, used = 0, volatile_boot = NULL, created_at = ?6, updated_at = ?6 WHERE owner = ?1 AND key = ?2",
         )
         .and_then(|mut update| {
             update.execute((owner, key, name, &parent, to_json(&commit.labels), now))
@@ -207,16 +214,30 @@ impl Store {
         })
     }
 
+    /// Refuses a snapshot that was mounted without syncing anything in another boot.
+    pub fn check_volatile(&self, owner: &str, key: &str) -> Result<()> {
+        match self.volatile_boot(owner, key)? {
+            Some(boot) if boot != self.life().boot => {
+                let reason = "it was mounted volatile when the machine went down";
+                Err(Error::Untrusted { what: format!("snapshot {key}"), reason })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The boot in which a snapshot was last mounted volatile.
-    pub(crate) fn volatile_boot(&self, owner: &str, key: &str) -> Result<Option<String>> {
+    fn volatile_boot(&self, owner: &str, key: &str) -> Result<Option<String>> {
         let action = "look up a volatile mount";
         self.database().read(action, |db| {
-            db.query_row(
-                "SELECT volatile_boot FROM snapshot WHERE owner = ?1 AND key = ?2",
-                (owner, key),
-                |row| row.get(0),
-            )
-            .db(action)
+            let boot: Option<Option<String>> = db
+                .query_row(
+                    "SELECT volatile_boot FROM snapshot WHERE owner = ?1 AND key = ?2",
+                    (owner, key),
+                    |row| row.get(0),
+                )
+                .optional()
+                .db(action)?;
+            Ok(boot.flatten())
         })
     }
 }

@@ -20,7 +20,9 @@ use layerstore_oci::Digest;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
 
 use crate::clock::UnixSeconds;
+use crate::db::Durability;
 use crate::error::{DbContext as _, Error, Result};
+use crate::layout::TreeId;
 use crate::reference::LOCAL;
 use crate::store::Store;
 
@@ -70,6 +72,33 @@ impl Store {
     /// The same, `None` where there is none.
     pub fn find_snapshot(&self, owner: &str, key: &str) -> Result<Option<SnapshotInfo>> {
         self.database().read("look up a snapshot", |db| find(db, owner, key))
+    }
+
+    /// Notes that somebody is told how to mount a snapshot, and may do so at any time from now on.
+    pub fn hand_out(&self, owner: &str, key: &str) -> Result<()> {
+        let action = "note the use of a snapshot";
+        let used = self.database().read(action, |db| {
+            db.prepare_cached("SELECT 1 FROM snapshot WHERE owner = ?1 AND key = ?2 AND used")
+                .and_then(|mut query| query.exists((owner, key)))
+                .db(action)
+        })?;
+        if used {
+            return Ok(());
+        }
+        self.database().write(Durability::Process, action, |tx| mark_used(tx, owner, key))
+    }
+
+    /// The tree that a snapshot writes to, if anybody may have it mounted.
+    pub(crate) fn used_tree(&self, owner: &str, key: &str) -> Result<Option<TreeId>> {
+        let action = "look up the use of a snapshot";
+        let tree: Option<Option<String>> = self.database().read(action, |db| {
+            db.prepare_cached(
+                "SELECT tree FROM snapshot WHERE owner = ?1 AND key = ?2 AND used AND kind = 'active'",
+            )
+            .and_then(|mut query| query.query_row((owner, key), |row| row.get(0)).optional())
+            .db(action)
+        })?;
+        tree.flatten().map(|id| id.parse()).transpose()
     }
 
     /// All snapshots of an owner, by key.
@@ -154,6 +183,14 @@ fn find(db: &Connection, owner: &str, key: &str) -> Result<Option<SnapshotInfo>>
 
 pub(crate) fn required(db: &Connection, owner: &str, key: &str) -> Result<SnapshotInfo> {
     find(db, owner, key)?.ok_or_else(|| no_snapshot(key))
+}
+
+/// Notes that somebody may have it mounted from now on.
+pub(crate) fn mark_used(tx: &Transaction<'_>, owner: &str, key: &str) -> Result<()> {
+    tx.prepare_cached("UPDATE snapshot SET used = 1 WHERE owner = ?1 AND key = ?2 AND used = 0")
+        .and_then(|mut update| update.execute((owner, key)))
+        .db("note the use of a snapshot")?;
+    Ok(())
 }
 
 fn no_snapshot(key: &str) -> Error {

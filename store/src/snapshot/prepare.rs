@@ -96,9 +96,7 @@ impl Store {
             self.durable().sync_dir(&self.layout().overlay2())?;
         }
         let kind = if tree.is_some() { SnapshotKind::Active } else { SnapshotKind::View };
-        // A view holds nothing that a power cut could take.
-        let durability = if tree.is_some() { Durability::Power } else { Durability::Process };
-        let (info, project) = self.database().write(durability, "record a snapshot", |tx| {
+        let (info, project) = self.database().write(Durability::Power, "record a snapshot", |tx| {
             let action = "record a snapshot";
             if find(tx, &new.owner, &new.key)?.is_some() {
                 return Err(Error::Exists { what: "snapshot", name: new.key.clone() });
@@ -167,14 +165,18 @@ impl Store {
     }
 }
 
-/// One more than the highest in use: the limits of one that was given back may still be there.
+/// A number that nothing had before: files of what was committed, or waits in the trash, still count for theirs.
 fn next_project(tx: &Transaction<'_>) -> Result<u32> {
-    tx.query_row(
-        "SELECT coalesce(max(project) + 1, ?1) FROM snapshot WHERE project IS NOT NULL",
-        [FIRST_PROJECT],
-        |row| row.get(0),
-    )
-    .db("choose a project ID")
+    let action = "choose a project ID";
+    let next: String = tx
+        .query_row(
+            "INSERT INTO meta (key, value) VALUES ('next_project', ?1) \
+             ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1 RETURNING value",
+            [FIRST_PROJECT.to_string()],
+            |row| row.get(0),
+        )
+        .db(action)?;
+    next.parse().map_err(|_| Error::InvalidRow { what: "project ID", value: next })
 }
 
 impl WritableTree {

@@ -9,6 +9,7 @@ use crate::container;
 use crate::db::Durability;
 use crate::error::{DbContext as _, Error, Result};
 use crate::layout::TreeId;
+use crate::mount::Use;
 use crate::reference::LOCAL;
 use crate::store::Store;
 
@@ -25,16 +26,18 @@ impl Store {
     /// Errors: `NotFound` for an unknown key, `InUse` for one that has children, is mounted, or is a container's or an
     /// image's; they are named.
     pub fn remove_snapshot(&self, owner: &str, key: &str) -> Result<Discarded> {
-        self.remove_snapshot_with(owner, key, |tx| container::refuse_owned(tx, owner, key))
+        self.remove_snapshot_with(owner, key, Use::Any, |tx| container::refuse_owned(tx, owner, key))
     }
 
     pub(crate) fn remove_snapshot_with(
         &self,
         owner: &str,
         key: &str,
+        refused: Use,
         first: impl FnOnce(&Transaction<'_>) -> Result<()>,
     ) -> Result<Discarded> {
         self.forget_stale_mounts()?;
+        self.refuse_used(owner, key, refused)?;
         let tree = self.database().write(Durability::Power, "remove a snapshot", |tx| {
             let info = required(tx, owner, key)?;
             first(tx)?;

@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension as _, Row, Transaction};
 use super::no_snapshot;
 use crate::blob::parse_digest;
 use crate::clock::UnixSeconds;
-use crate::error::{DbContext as _, Result};
+use crate::error::{DbContext as _, Error, Result};
 use crate::layout::TreeId;
 use crate::store::Store;
 
@@ -109,9 +109,22 @@ pub(crate) fn insert_chain(
         )
         .and_then(|mut insert| {
             let (key, parent) = (chain.to_string(), parent.as_ref().map(ToString::to_string));
-            insert.execute((owner, key, parent, tree, now))
+            insert.execute((owner, key, parent, &tree, now))
         })
         .db(action)?;
+        // A client may have put something else there.
+        let is_it = tx
+            .prepare_cached(
+                "SELECT 1 FROM snapshot WHERE owner = ?1 AND key = ?2 AND tree = ?3 AND parent IS ?4",
+            )
+            .and_then(|mut query| {
+                let (key, parent) = (chain.to_string(), parent.as_ref().map(ToString::to_string));
+                query.exists((owner, key, &tree, parent))
+            })
+            .db(action)?;
+        if !is_it {
+            return Err(Error::Exists { what: "snapshot", name: chain.to_string() });
+        }
         parent = Some(chain);
     }
     Ok(parent)

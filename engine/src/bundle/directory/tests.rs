@@ -32,7 +32,7 @@ fn names(path: &Path) -> Vec<String> {
 
 #[track_caller]
 fn refused(path: &Path) {
-    let error = BundleDirectory::create(path, false).unwrap_err();
+    let error = BundleDirectory::create(path, None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     assert!(error.to_string().ends_with("exists already and is not an empty directory"), "{error}");
 }
@@ -41,7 +41,7 @@ fn refused(path: &Path) {
 fn a_committed_bundle_stays() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bundle");
-    let mut bundle = BundleDirectory::create(&path, false).unwrap();
+    let mut bundle = BundleDirectory::create(&path, None).unwrap();
     assert_eq!(bundle.rootfs(), path.join("rootfs"));
     bundle.make_volumes(&config(&["data", "a%2Fb"])).unwrap();
     bundle.write_config(&config(&[])).unwrap();
@@ -62,7 +62,7 @@ fn a_bundle_that_is_given_up_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bundle");
     let make = || {
-        let mut bundle = BundleDirectory::create(&path, true).unwrap();
+        let mut bundle = BundleDirectory::create(&path, Some(1000)).unwrap();
         bundle.make_volumes(&config(&["data"])).unwrap();
         bundle.write_config(&config(&[])).unwrap();
         bundle
@@ -84,7 +84,7 @@ fn a_bundle_that_is_given_up_leaves_nothing() {
 fn only_what_was_made_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bundle");
-    let mut bundle = BundleDirectory::create(&path, false).unwrap();
+    let mut bundle = BundleDirectory::create(&path, None).unwrap();
     bundle.make_volumes(&config(&["data", "old"])).unwrap();
     bundle.write_config(&config(&[])).unwrap();
     fs::write(path.join("rootfs/file"), "of somebody").unwrap();
@@ -108,10 +108,10 @@ fn what_exists_is_refused() {
     refused(&path.join("link-to-file/.."));
     refused(Path::new("/"));
     assert_eq!(names(path), ["dangling", "file", "link-to-file"]);
-    let error = BundleDirectory::create(&path.join("absent/bundle"), false).unwrap_err();
+    let error = BundleDirectory::create(&path.join("absent/bundle"), None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    assert!(BundleDirectory::create(&path.join("dangling"), false).is_err());
-    assert!(BundleDirectory::create(&path.join("file/bundle"), false).is_err());
+    assert!(BundleDirectory::create(&path.join("dangling"), None).is_err());
+    assert!(BundleDirectory::create(&path.join("file/bundle"), None).is_err());
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn volumes_that_exist_are_used() {
         config.volumes.iter_mut().for_each(|volume| volume.parent.clone_from(&lasting));
         config
     };
-    let mut bundle = BundleDirectory::create(&dir.path().join("bundle"), false).unwrap();
+    let mut bundle = BundleDirectory::create(&dir.path().join("bundle"), None).unwrap();
     bundle.make_volumes(&in_lasting(&["data", "new"])).unwrap();
     assert_eq!(names(&lasting), ["data", "link", "new"]);
     let error = bundle.make_volumes(&in_lasting(&["link"])).unwrap_err();
@@ -140,7 +140,7 @@ fn volumes_that_exist_are_used() {
 fn a_config_that_cannot_be_written_leaves_no_part_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bundle");
-    let mut bundle = BundleDirectory::create(&path, false).unwrap();
+    let mut bundle = BundleDirectory::create(&path, None).unwrap();
     fs::create_dir(path.join("config.json")).unwrap();
     let error = bundle.write_config(&config(&[])).unwrap_err();
     assert!(error.to_string().contains("config.json"), "{error}");

@@ -249,7 +249,7 @@ fn a_container_keeps_its_image_and_its_snapshot() {
     store.rename_container("c1", "www").unwrap();
     assert_eq!(store.find_containers("c").unwrap()[0].name, "www");
     assert!(store.find_containers("web").unwrap().is_empty());
-    let discarded = store.remove_container("c1").unwrap();
+    let discarded = store.remove_container("c1", layerstore_store::Use::Any).unwrap();
     store.unlink_discarded(discarded).unwrap();
     let gone: HashSet<Object> = collect(&store, &[]).unwrap().into_iter().collect();
     assert!(gone.contains(&Object::Blob(manifest("a"))));

@@ -17,6 +17,7 @@ use crate::disk::Durable;
 use crate::error::{DbContext as _, Error, Result};
 use crate::layout::Layout;
 use crate::lock::{Claim, Key, Mode};
+use crate::reserve;
 use crate::schema::{APPLICATION_ID, KNOWN_FEATURES, MIGRATIONS};
 
 /// How long a statement waits for the write lock. Write transactions take milliseconds; a wait of
@@ -62,6 +63,7 @@ impl Drop for InWriteTransaction {
 pub(crate) struct Database {
     connection: Mutex<Connection>,
     durable: Durable,
+    layout: Layout,
 }
 
 impl Database {
@@ -93,7 +95,7 @@ impl Database {
             )
             .db("configure the connection")?;
         check_features(&connection, layout.root())?;
-        Ok(Self { connection: Mutex::new(connection), durable })
+        Ok(Self { connection: Mutex::new(connection), durable, layout: layout.clone() })
     }
 
     /// What keeps others from aiming for a collision of locks.
@@ -146,7 +148,12 @@ impl Database {
             if is_failed_sync(&error) {
                 self.durable.poison();
             }
-            return Err(error).db(action);
+            let error = Err(error).db(action);
+            if error.as_ref().is_err_and(Error::is_full_or_no_file) {
+                // For the next attempt.
+                reserve::give_up(&self.layout);
+            }
+            return error;
         }
         Ok(value)
     }

@@ -314,6 +314,15 @@ fn article(kind: SnapshotKind) -> &'static str {
     }
 }
 
+impl Error {
+    /// Whether the database has no space, or a file of it could not be made.
+    pub(crate) fn is_full_or_no_file(&self) -> bool {
+        let Self::Database { source, .. } = self else { return false };
+        self.kind() == ErrorKind::NoSpace
+            || source.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen)
+    }
+}
+
 fn kind_of_sqlite(error: &rusqlite::Error) -> ErrorKind {
     use rusqlite::ErrorCode;
     match error.sqlite_error_code() {

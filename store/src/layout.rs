@@ -101,6 +101,11 @@ impl Layout {
         self.blobs(digest.algorithm()).join(digest.hex())
     }
 
+    /// Holds some space for when the disk is full.
+    pub fn reserve(&self) -> PathBuf {
+        self.root.join("reserve")
+    }
+
     /// Where sessions keep what is not complete.
     pub fn ingest(&self) -> PathBuf {
         self.root.join("ingest")

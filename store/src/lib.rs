@@ -13,6 +13,7 @@
 //!   trash/<name>          forgotten, waiting to be unlinked
 //!   mnt/<image>           mount points that the store made
 //!   empty/{0,1}           fill up an overlay's stack
+//!   reserve               some space for when the disk is full
 //! ```
 //!
 //! # What may be relied on after a crash
@@ -45,6 +46,7 @@ mod quota;
 mod recover;
 mod reference;
 mod remove;
+mod reserve;
 mod schema;
 mod session;
 mod snapshot;

@@ -15,6 +15,7 @@ use crate::error::{Error, IoContext as _, Result};
 use crate::layout::Layout;
 use crate::lock::{Claim, Key, Mode};
 use crate::recover::entries;
+use crate::reserve;
 use crate::session::Session;
 
 /// What a store gets from its surroundings.
@@ -55,7 +56,14 @@ impl Store {
         refuse_strangers(&layout)?;
         let durable = Durable::new(surroundings.disk, root.clone())?;
         create_directories(&layout)?;
-        let database = Database::open(&layout, durable.clone())?;
+        let database = match Database::open(&layout, durable.clone()) {
+            // A file that has to be made does not even find an inode, which SQLite does not tell apart.
+            Err(error) if error.is_full_or_no_file() && reserve::give_up(&layout) => {
+                Database::open(&layout, durable.clone())?
+            }
+            opened => opened?,
+        };
+        reserve::keep(&layout);
         let lock_salt = database.lock_salt()?;
         let life = Life::of(&root).context("identify the mount of", &root)?;
         let namespace = mount_namespace().context("look at", "/proc/self/ns/mnt")?;
@@ -124,7 +132,8 @@ fn create_root(root: &Path) -> Result<PathBuf> {
 /// Directories of a store.
 const OWN: [&str; 7] = ["blobs", "empty", "ingest", "mnt", "overlay2", "partial", "trash"];
 /// Files that may be there without a store, or before there is one.
-const ALONE: [&str; 6] = [
+const ALONE: [&str; 7] = [
+    "reserve",
     "layerstore.db",
     "layerstore.db-journal",
     "layerstore.db-shm",

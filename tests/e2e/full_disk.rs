@@ -52,3 +52,36 @@ fn privileged_a_full_tmpfs() {
         assert_survives(&Disk::tmpfs(40));
     }
 }
+
+/// What a container has filled up can be looked at, unmounted and removed.
+fn assert_freed(disk: &Disk) {
+    let Some(store) = Sandbox::at(&disk.path().join("store")) else { return };
+    store.load_bytes(&Layout::of("localhost/there:1", &Image::new([small_layer("there")])).archive());
+    store.ok(["create", "--name", "full", "localhost/there:1"]);
+    let mounted = store.ok(["mount", "full"]);
+    let file = std::path::Path::new(mounted.trim_end()).join("noise");
+    let filled = std::io::copy(&mut std::io::repeat(7), &mut std::fs::File::create(&file).unwrap());
+    assert_eq!(filled.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    assert!(store.ok(["ps"]).contains("full"));
+    store.ok(["images"]);
+    store.ok(["umount", "full"]);
+    store.ok(["rm", "full"]);
+    store.ok(["gc"]);
+    assert!(disk.free() > 10 << 20, "{} bytes are free", disk.free());
+    store.ok(["create", "localhost/there:1"]);
+    store.assert_no_leftovers();
+}
+
+#[test]
+fn privileged_what_fills_an_ext4_is_removed() {
+    if require::root() {
+        assert_freed(&Disk::ext4(40));
+    }
+}
+
+#[test]
+fn privileged_what_fills_a_tmpfs_is_removed() {
+    if require::root() {
+        assert_freed(&Disk::tmpfs(40));
+    }
+}

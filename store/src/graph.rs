@@ -169,17 +169,7 @@ fn load(db: &Connection, boot: &str, lasting: bool) -> Result<Graph> {
         }
         Ok(())
     })?;
-    // A tree that did not reach the disk, of a mount or boot that is gone, is as good as its blob.
-    let unsynced =
-        "SELECT t.id, b.digest FROM tree AS t JOIN blob AS b ON b.diff_id = t.diff_id WHERE t.synced = 0";
-    each(db, unsynced, [], |row| {
-        let tree = graph.find(&Object::Tree(text(row, 0)?.parse()?));
-        let blob = graph.find(&Object::Blob(parse_digest(&text(row, 1)?)?));
-        if let (Some(tree), Some(blob)) = (tree, blob) {
-            graph.children[tree].push(blob);
-        }
-        Ok(())
-    })?;
+    keep_blobs_of_unsynced_trees(db, &mut graph)?;
     let blob = |graph: &Graph, text: &str| -> Result<Option<usize>> {
         Ok(graph.find(&Object::Blob(parse_digest(text)?)))
     };
@@ -248,6 +238,20 @@ fn load(db: &Connection, boot: &str, lasting: bool) -> Result<Graph> {
         Ok(())
     })?;
     Ok(graph)
+}
+
+/// A tree that did not reach the disk, of a mount or boot that is gone, is as good as its blob.
+fn keep_blobs_of_unsynced_trees(db: &Connection, graph: &mut Graph) -> Result<()> {
+    let unsynced =
+        "SELECT t.id, b.digest FROM tree AS t JOIN blob AS b ON b.diff_id = t.diff_id WHERE t.synced = 0";
+    each(db, unsynced, [], |row| {
+        let tree = graph.find(&Object::Tree(text(row, 0)?.parse()?));
+        let blob = graph.find(&Object::Blob(parse_digest(&text(row, 1)?)?));
+        if let (Some(tree), Some(blob)) = (tree, blob) {
+            graph.children[tree].push(blob);
+        }
+        Ok(())
+    })
 }
 
 fn delete_rows(tx: &Transaction<'_>, nodes: &[Node]) -> Result<()> {

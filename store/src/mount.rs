@@ -18,7 +18,7 @@ use crate::lock::Key;
 use crate::overlay::{self, MountOptions, Stack, Upper};
 use crate::snapshot;
 use crate::store::Store;
-use crate::tables::{self, Tables};
+use crate::tables::Tables;
 
 /// What can be mounted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -358,7 +358,7 @@ impl Store {
         };
         match user {
             None => Ok(()),
-            Some(pid) => Err(Error::InUse { what: key.to_owned(), user: tables::describe(pid) }),
+            Some(user) => Err(Error::InUse { what: key.to_owned(), user: user.describe() }),
         }
     }
 

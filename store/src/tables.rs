@@ -50,24 +50,32 @@ impl Tables {
         found
     }
 
-    /// A process that sees a mount of this tree, be it as a layer, writable or by itself.
-    pub(crate) fn user(&self, tree: &TreeId) -> Option<u32> {
-        let wanted = format!("/{tree}/diff");
-        let mut users = self.tables.values().filter(|(_, table)| contains(table, wanted.as_bytes()));
-        users.next().map(|(pid, _)| *pid)
+    /// Who sees a mount of this tree, be it as a layer, writable or by itself.
+    pub(crate) fn user(&self, tree: &TreeId) -> Option<User> {
+        self.find(tree, |_| true)
     }
 
-    /// A process that has this tree in its root filesystem, as one in a container has. Other namespaces may have copies of
-    /// a mount that nobody uses.
-    pub(crate) fn rooted(&self, tree: &TreeId) -> Option<u32> {
+    /// Who has this tree in its root filesystem, as a process in a container has. Other namespaces may have copies of a
+    /// mount that nobody uses.
+    pub(crate) fn rooted(&self, tree: &TreeId) -> Option<User> {
+        self.find(tree, |point| point == b"/")
+    }
+
+    fn find(&self, tree: &TreeId, is_wanted: impl Fn(&[u8]) -> bool) -> Option<User> {
         let wanted = format!("/{tree}/diff");
-        let is_root = |line: &[u8]| {
-            // The mount point is the fifth field.
-            line.split(|byte| *byte == b' ').nth(4) == Some(b"/") && contains(line, wanted.as_bytes())
-        };
-        let mut users =
-            self.tables.values().filter(|(_, table)| table.split(|byte| *byte == b'\n').any(is_root));
-        users.next().map(|(pid, _)| *pid)
+        for (pid, table) in self.tables.values() {
+            if !contains(table, wanted.as_bytes()) {
+                continue;
+            }
+            for line in table.split(|byte| *byte == b'\n').filter(|line| contains(line, wanted.as_bytes())) {
+                // The mount point is the fifth field.
+                let point = line.split(|byte| *byte == b' ').nth(4).unwrap_or_default();
+                if is_wanted(point) {
+                    return Some(User { pid: *pid, point: String::from_utf8_lossy(point).into_owned() });
+                }
+            }
+        }
+        None
     }
 
     /// Whether a namespace is still there: it has a process, or is kept by a mount of its file. If not all processes can
@@ -80,11 +88,27 @@ impl Tables {
     }
 }
 
-/// What a process is called, for a person: its ID and the name of its program.
-pub(crate) fn describe(pid: u32) -> String {
-    match fs::read_to_string(format!("/proc/{pid}/comm")) {
-        Ok(name) => format!("process {pid} ({})", name.trim_end()),
-        Err(_) => format!("process {pid}"),
+/// A mount of a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct User {
+    /// A process that sees it.
+    pid: u32,
+    /// Where it sees it.
+    point: String,
+}
+
+impl User {
+    /// For a person.
+    pub(crate) fn describe(&self) -> String {
+        let Self { pid, point } = self;
+        let namespace = |pid: &str| fs::metadata(format!("/proc/{pid}/ns/mnt")).map(|found| found.ino()).ok();
+        if namespace("self").is_some_and(|own| namespace(&pid.to_string()) == Some(own)) {
+            return format!("a mount at {point}");
+        }
+        match fs::read_to_string(format!("/proc/{pid}/comm")) {
+            Ok(name) => format!("process {pid} ({}), which has it mounted at {point}", name.trim_end()),
+            Err(_) => format!("process {pid}, which has it mounted at {point}"),
+        }
     }
 }
 
@@ -101,7 +125,8 @@ mod tests {
         let tables = Tables::read();
         assert!(tables.has_namespace(crate::clock::mount_namespace().unwrap()));
         assert_eq!(tables.user(&TreeId::random()), None);
-        assert!(describe(std::process::id()).contains('('));
+        let user = User { pid: std::process::id(), point: "/x".to_owned() };
+        assert_eq!(user.describe(), "a mount at /x");
     }
 
     #[test]
@@ -114,13 +139,14 @@ mod tests {
             "36 25 8:1 /s/overlay2/abcdefgh/diff /m ro - ext4 /dev/vda ro",
         ] {
             let tables = Tables { tables: HashMap::from([(1, (7, line.into()))]), partial: false };
-            assert_eq!((tables.user(&tree), tables.user(&other)), (Some(7), None), "{line}");
+            assert_eq!(tables.user(&tree), Some(User { pid: 7, point: "/m".to_owned() }), "{line}");
+            assert_eq!(tables.user(&other), None, "{line}");
             assert_eq!(tables.rooted(&tree), None, "{line}");
             let rooted = Tables {
                 tables: HashMap::from([(1, (7, line.replace(" /m ", " / ").into()))]),
                 partial: false,
             };
-            assert_eq!((rooted.rooted(&tree), rooted.rooted(&other)), (Some(7), None), "{line}");
+            assert!(rooted.rooted(&tree).is_some() && rooted.rooted(&other).is_none(), "{line}");
         }
     }
 

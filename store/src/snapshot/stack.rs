@@ -109,17 +109,15 @@ pub(crate) fn insert_chain(
         )
         .and_then(|mut insert| {
             let (key, parent) = (chain.to_string(), parent.as_ref().map(ToString::to_string));
-            insert.execute((owner, key, parent, &tree, now))
+            insert.execute((owner, key, parent, tree, now))
         })
         .db(action)?;
-        // A client may have put something else there.
+        // A client may have unpacked the layer itself, or have put something else there.
         let is_it = tx
-            .prepare_cached(
-                "SELECT 1 FROM snapshot WHERE owner = ?1 AND key = ?2 AND tree = ?3 AND parent IS ?4",
-            )
+            .prepare_cached("SELECT 1 FROM snapshot WHERE owner = ?1 AND key = ?2 AND parent IS ?3")
             .and_then(|mut query| {
-                let (key, parent) = (chain.to_string(), parent.as_ref().map(ToString::to_string));
-                query.exists((owner, key, &tree, parent))
+                let parent = parent.as_ref().map(ToString::to_string);
+                query.exists((owner, chain.to_string(), parent))
             })
             .db(action)?;
         if !is_it {

@@ -68,7 +68,7 @@ fn a_bundle_that_is_given_up_leaves_nothing() {
         bundle
     };
     let bundle = make();
-    assert_eq!(mode(&path), 0o711);
+    assert_eq!(mode(&path), 0o710);
     drop(bundle);
     assert!(!path.exists());
 

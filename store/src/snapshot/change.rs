@@ -53,7 +53,7 @@ impl Store {
         // Nobody mounts it from here on, so that what is synced is all that there is.
         let _claim = self.claim(&Key::Mounts)?;
         self.check_volatile(owner, key)?;
-        self.refuse_used(owner, key, Use::Any)?;
+        self.refuse_mounted_or_used(owner, key, Use::Any)?;
         if commit.sync {
             self.database().read("look up a snapshot", |db| {
                 required(db, owner, key)?;

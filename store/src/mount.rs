@@ -260,7 +260,7 @@ impl Store {
 
     fn is_live(&self, row: &MountRow, tables: &Tables) -> Result<bool> {
         if !self.is_here(row) {
-            return Ok(tables.has_namespace(row.namespace));
+            return Ok(tables.has_namespace(row.namespace, &row.target));
         }
         Ok(self.is_on_top(row)?
             || overlay::is_mounted_below(&row.target).context("look for the mount at", &row.target)?)
@@ -347,6 +347,15 @@ impl Store {
         Ok(stale)
     }
 
+    /// Refuses what the store itself has mounted, which it can say more of, and then what others have.
+    pub(crate) fn refuse_mounted_or_used(&self, owner: &str, key: &str, refused: Use) -> Result<()> {
+        if self.used_tree(owner, key)?.is_none() {
+            return Ok(());
+        }
+        self.database().read("look for mounts", |db| self.refuse_mounted(db, owner, key))?;
+        self.refuse_used(owner, key, refused)
+    }
+
     /// Refuses what others than this store, or it in the past, have mounted: a container's process has its root filesystem
     /// in a mount namespace of its own, whatever becomes of the mount here.
     pub(crate) fn refuse_used(&self, owner: &str, key: &str, refused: Use) -> Result<()> {
@@ -358,7 +367,7 @@ impl Store {
         };
         match user {
             None => Ok(()),
-            Some(user) => Err(Error::InUse { what: key.to_owned(), user: user.describe() }),
+            Some(user) => Err(Error::InUse { what: key.to_owned(), user: user.describe(self.namespace()) }),
         }
     }
 

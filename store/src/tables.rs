@@ -2,114 +2,151 @@
 //!
 //! A runtime copies the mounts of the host into a namespace of its own, so that a container's root filesystem is still in
 //! use when it is unmounted here. The kernel shows the mount table of each process (`/proc/PID/mountinfo`, proc(5)), with
-//! the directories of an overlay in its options, except for `lowerdir` of `mount(2)` with relative names; those mounts are
-//! the store's own, and have a row.
+//! the directories of an overlay in its options, as they were given. `mount(2)` has no room for the names of all layers
+//! below; of those mounts only the writable tree is found, and the layers have the rows of the mount and the snapshot.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use crate::layout::TreeId;
+use crate::overlay::{shows_ours, unescape};
 
-/// The mount tables of all namespaces that this process can see.
+/// The mount tables of all processes, each that looks the same once.
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
-    /// By namespace: one of its processes, and what that sees.
-    tables: HashMap<u64, (u32, Vec<u8>)>,
-    /// Whether there may be processes that cannot be seen.
+    tables: Vec<Table>,
+    /// Whether there may be processes of which nothing is known.
     partial: bool,
 }
 
+/// What a process sees.
+#[derive(Debug)]
+struct Table {
+    /// Its mount namespace. Whose that is may be kept from this process, while its table never is.
+    namespace: Option<i64>,
+    pid: u32,
+    text: Vec<u8>,
+}
+
+/// Who has a tree mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct User {
+    namespace: Option<i64>,
+    pid: u32,
+    /// Where, as the process sees it.
+    point: PathBuf,
+}
+
 impl Tables {
-    /// Reads them. Processes that end meanwhile are left out, and so are those of others if this one is not root.
+    /// Reads them. Processes that end meanwhile are left out.
     pub(crate) fn read() -> Self {
         let mut found = Self::default();
         let Ok(entries) = fs::read_dir("/proc") else { return Self { partial: true, ..found } };
+        let (mut seen, mut hidden) = (HashSet::new(), Vec::new());
         for entry in entries.flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
                 continue;
             };
             let path = entry.path();
-            let namespace = match fs::metadata(path.join("ns/mnt")) {
-                Ok(namespace) => namespace.ino(),
-                Err(error) => {
-                    found.partial |= error.kind() == std::io::ErrorKind::PermissionDenied;
-                    continue;
+            // A process with another root directory sees only what is mounted below that.
+            let view = fs::metadata(path.join("ns/mnt")).and_then(|namespace| {
+                let root = fs::metadata(path.join("root"))?;
+                Ok((namespace.ino().cast_signed(), root.dev(), root.ino()))
+            });
+            match view {
+                Ok(view) if seen.contains(&view) => {}
+                Ok(view) => {
+                    // A process that is about to end has none any more; another that sees the same may.
+                    if let Ok(text) = fs::read(path.join("mountinfo"))
+                        && !text.is_empty()
+                    {
+                        seen.insert(view);
+                        found.tables.push(Table { namespace: Some(view.0), pid, text });
+                    }
                 }
-            };
-            if found.tables.contains_key(&namespace) {
-                continue;
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => hidden.push((pid, path)),
+                Err(_) => {}
             }
-            // A process that is about to end has none any more; another of its namespace may.
-            if let Ok(table) = fs::read(path.join("mountinfo"))
-                && !table.is_empty()
-            {
-                found.tables.insert(namespace, (pid, table));
+        }
+        let mut texts = HashSet::new();
+        for (pid, path) in hidden {
+            match fs::read(path.join("mountinfo")) {
+                Ok(text) if !text.is_empty() && !texts.contains(&text) => {
+                    texts.insert(text.clone());
+                    found.tables.push(Table { namespace: None, pid, text });
+                }
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => found.partial = true,
+                _ => {}
             }
         }
         found
     }
 
-    /// Who sees a mount of this tree, be it as a layer, writable or by itself.
+    /// A process that sees a mount of this tree, be it as a layer, writable or by itself.
     pub(crate) fn user(&self, tree: &TreeId) -> Option<User> {
         self.find(tree, |_| true)
     }
 
-    /// Who has this tree in its root filesystem, as a process in a container has. Other namespaces may have copies of a
-    /// mount that nobody uses.
+    /// A process that has this tree in its root filesystem, as one in a container has. Other namespaces may have copies of
+    /// a mount that nobody uses.
     pub(crate) fn rooted(&self, tree: &TreeId) -> Option<User> {
-        self.find(tree, |point| point == b"/")
+        self.find(tree, |point| point == Path::new("/"))
     }
 
-    fn find(&self, tree: &TreeId, is_wanted: impl Fn(&[u8]) -> bool) -> Option<User> {
+    fn find(&self, tree: &TreeId, is_it: impl Fn(&Path) -> bool) -> Option<User> {
         let wanted = format!("/{tree}/diff");
-        for (pid, table) in self.tables.values() {
-            if !contains(table, wanted.as_bytes()) {
-                continue;
-            }
-            for line in table.split(|byte| *byte == b'\n').filter(|line| contains(line, wanted.as_bytes())) {
-                // The mount point is the fifth field.
-                let point = line.split(|byte| *byte == b' ').nth(4).unwrap_or_default();
-                if is_wanted(point) {
-                    return Some(User { pid: *pid, point: String::from_utf8_lossy(point).into_owned() });
-                }
-            }
-        }
-        None
+        self.tables.iter().filter(|table| contains(&table.text, wanted.as_bytes())).find_map(|table| {
+            let mut lines = table.text.split(|byte| *byte == b'\n');
+            let point = lines.find_map(|line| {
+                let point = contains(line, wanted.as_bytes()).then(|| mount_point(line))?;
+                is_it(&point).then_some(point)
+            })?;
+            Some(User { namespace: table.namespace, pid: table.pid, point })
+        })
     }
 
-    /// Whether a namespace is still there: it has a process, or is kept by a mount of its file. If not all processes can
-    /// be seen, it is taken to be.
-    pub(crate) fn has_namespace(&self, namespace: i64) -> bool {
+    /// Whether a namespace is still there: it has a process, or is kept by a mount of its file.
+    ///
+    /// Of processes whose namespace cannot be told it is known what they have mounted at `target`, where something of the
+    /// store was mounted in the namespace in question.
+    pub(crate) fn has_namespace(&self, namespace: i64, target: &Path) -> bool {
         let kept = format!(" mnt:[{namespace}] ");
         self.partial
-            || self.tables.contains_key(&namespace.cast_unsigned())
-            || self.tables.values().any(|(_, table)| contains(table, kept.as_bytes()))
+            || self.tables.iter().any(|table| match table.namespace {
+                Some(other) => other == namespace || contains(&table.text, kept.as_bytes()),
+                None => shows_ours(&table.text, target) || contains(&table.text, kept.as_bytes()),
+            })
     }
-}
-
-/// A mount of a tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct User {
-    /// A process that sees it.
-    pid: u32,
-    /// Where it sees it.
-    point: String,
 }
 
 impl User {
-    /// For a person.
-    pub(crate) fn describe(&self) -> String {
-        let Self { pid, point } = self;
-        let namespace = |pid: &str| fs::metadata(format!("/proc/{pid}/ns/mnt")).map(|found| found.ino()).ok();
-        if namespace("self").is_some_and(|own| namespace(&pid.to_string()) == Some(own)) {
-            return format!("a mount at {point}");
+    /// What it is called, for a person in the mount namespace `namespace`: the directory, if it is mounted there, and
+    /// otherwise the process, its ID and the name of its program.
+    pub(crate) fn describe(&self, namespace: i64) -> String {
+        let Self { pid, point, .. } = self;
+        if self.namespace == Some(namespace) && point != Path::new("/") {
+            return format!("a mount at {}", point.display());
         }
         match fs::read_to_string(format!("/proc/{pid}/comm")) {
-            Ok(name) => format!("process {pid} ({}), which has it mounted at {point}", name.trim_end()),
-            Err(_) => format!("process {pid}, which has it mounted at {point}"),
+            Ok(name) => format!("process {pid} ({})", printable(name.trim_end())),
+            Err(_) => format!("process {pid}"),
         }
     }
+}
+
+/// A program in a container calls itself what it likes.
+fn printable(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// The fifth field.
+fn mount_point(line: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt as _;
+    let point = line.split(|byte| *byte == b' ').nth(4).map(unescape).unwrap_or_default();
+    std::ffi::OsString::from_vec(point).into()
 }
 
 fn contains(table: &[u8], wanted: &[u8]) -> bool {
@@ -120,13 +157,16 @@ fn contains(table: &[u8], wanted: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    fn of(namespace: Option<i64>, line: &str) -> Tables {
+        Tables { tables: vec![Table { namespace, pid: 7, text: line.into() }], partial: false }
+    }
+
     #[test]
     fn this_process_has_a_namespace_and_no_such_tree() {
         let tables = Tables::read();
-        assert!(tables.has_namespace(crate::clock::mount_namespace().unwrap()));
+        assert!(tables.has_namespace(crate::clock::mount_namespace().unwrap(), Path::new("/none")));
+        assert!(!tables.has_namespace(1, Path::new("/none")), "it is gone, whoever cannot be seen");
         assert_eq!(tables.user(&TreeId::random()), None);
-        let user = User { pid: std::process::id(), point: "/x".to_owned() };
-        assert_eq!(user.describe(), "a mount at /x");
     }
 
     #[test]
@@ -136,24 +176,42 @@ mod tests {
         for line in [
             "36 25 0:31 / /m rw - overlay layerstore rw,lowerdir+=/x/diff,upperdir=/abcdefgh/diff,workdir=/abcdefgh/work",
             "36 25 0:31 / /m ro - overlay layerstore ro,lowerdir=/s/overlay2/abcdefgh/diff:/s/overlay2/x/diff",
+            "36 25 0:31 / /m rw - overlay layerstore rw,lowerdir=0:1,upperdir=u/abcdefgh/diff,workdir=u/abcdefgh/work",
             "36 25 8:1 /s/overlay2/abcdefgh/diff /m ro - ext4 /dev/vda ro",
         ] {
-            let tables = Tables { tables: HashMap::from([(1, (7, line.into()))]), partial: false };
-            assert_eq!(tables.user(&tree), Some(User { pid: 7, point: "/m".to_owned() }), "{line}");
-            assert_eq!(tables.user(&other), None, "{line}");
+            let tables = of(Some(1), line);
+            let found = User { namespace: Some(1), pid: 7, point: "/m".into() };
+            assert_eq!((tables.user(&tree), tables.user(&other)), (Some(found), None), "{line}");
             assert_eq!(tables.rooted(&tree), None, "{line}");
-            let rooted = Tables {
-                tables: HashMap::from([(1, (7, line.replace(" /m ", " / ").into()))]),
-                partial: false,
-            };
-            assert!(rooted.rooted(&tree).is_some() && rooted.rooted(&other).is_none(), "{line}");
+            let rooted = of(None, &line.replace(" /m ", " / "));
+            let found = User { namespace: None, pid: 7, point: "/".into() };
+            assert_eq!((rooted.rooted(&tree), rooted.rooted(&other)), (Some(found), None), "{line}");
         }
     }
 
     #[test]
     fn a_namespace_that_only_a_file_keeps_is_there() {
         let line = "40 25 0:4 mnt:[4026532201] /run/ns rw - nsfs nsfs rw";
-        let tables = Tables { tables: HashMap::from([(1, (7, line.into()))]), partial: false };
-        assert!(tables.has_namespace(4_026_532_201) && tables.has_namespace(1) && !tables.has_namespace(2));
+        let (tables, nowhere) = (of(Some(1), line), Path::new("/none"));
+        let has = |namespace| tables.has_namespace(namespace, nowhere);
+        assert!(has(4_026_532_201) && has(1) && !has(2));
+    }
+
+    /// What a process has mounted can always be read.
+    #[test]
+    fn a_namespace_that_cannot_be_told_counts_by_what_is_mounted_there() {
+        let tables = of(None, "36 25 0:31 / /m rw - overlay layerstore rw,lowerdir+=/x/diff");
+        let has = |target: &str| tables.has_namespace(2, Path::new(target));
+        assert!(has("/m") && !has("/other"));
+    }
+
+    #[test]
+    fn users_are_described_as_who_asks_can_find_them() {
+        let user = |point: &str| User { namespace: Some(1), pid: std::process::id(), point: point.into() };
+        assert_eq!(user("/m").describe(1), "a mount at /m");
+        for text in [user("/m").describe(2), user("/").describe(1)] {
+            assert!(text.starts_with(&format!("process {} (", std::process::id())), "{text}");
+        }
+        assert_eq!(printable("a\u{1b}b"), "a?b");
     }
 }

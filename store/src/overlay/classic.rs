@@ -25,7 +25,8 @@ use crate::store::Store;
 /// What the names of directories with the links of one mount begin with.
 const LINKS: &str = ".links-";
 
-/// The link to the upper tree.
+/// The directory of the link to the upper tree, which has the tree's name: the kernel shows the options of a mount as
+/// they were given, and that is how [`crate::tables`] finds who has the tree mounted.
 const UPPER: &str = "u";
 
 /// Where an overlay of id-mapped layers is mounted before it goes to its target.
@@ -86,27 +87,33 @@ fn mount_by_links(
         let point = links.join(clone_name(index));
         fs::create_dir(&point).context("create", &point)?;
     }
-    let link = |directory: &Path, name: &str| {
+    // As seen from the directory with the links.
+    let find = |directory: &Path| {
         let (holder, rest) = split(directory);
-        let to = match clones.iter().position(|(cloned, _)| *cloned == holder) {
+        match clones.iter().position(|(cloned, _)| *cloned == holder) {
             Some(index) => Path::new(&clone_name(index)).join(rest),
             None => directory.to_owned(),
-        };
-        symlink(to, links.join(name)).context("create links in", links)
+        }
     };
+    let link = |to: &Path, name: &Path| symlink(to, links.join(name)).context("create links in", links);
     let mut data = String::from("lowerdir=");
     for (index, lower) in layers.lowers.iter().enumerate() {
         let name = index.to_string();
-        link(lower, &name)?;
+        link(&find(lower), name.as_ref())?;
         let colon = if index > 0 { ":" } else { "" };
         data.extend([colon, &name]);
     }
     if let Some(upper) = layers.upper {
-        let names = [(upper.diff(), "upperdir", DIFF), (upper.work(), "workdir", WORK)];
-        for (directory, key, name) in names {
-            link(&directory, &format!("{UPPER}-{name}"))?;
+        let name = upper.tree.file_name().and_then(|name| name.to_str());
+        // Others than the store's own could have a comma in it.
+        let name = name.filter(|name| name.bytes().all(|b| b.is_ascii_alphanumeric())).unwrap_or(UPPER);
+        let tree = find(&upper.diff());
+        fs::create_dir(links.join(UPPER)).context("create links in", links)?;
+        let tree = Path::new("..").join(tree.parent().unwrap_or(&tree));
+        link(&tree, &Path::new(UPPER).join(name))?;
+        for (key, directory) in [("upperdir", DIFF), ("workdir", WORK)] {
             // Writing to a string cannot fail.
-            let _ = write!(data, ",{key}={UPPER}-{name}");
+            let _ = write!(data, ",{key}={UPPER}/{name}/{directory}");
         }
     }
     for (key, value) in overlay_options(options, layers.upper.is_some(), kernel_knows) {

@@ -30,8 +30,12 @@ pub(crate) fn mount_at(path: &Path) -> io::Result<Option<i64>> {
 
 /// Whether trees are mounted at `path`, be it below another mount, where no path leads to them.
 pub(crate) fn is_mounted_below(path: &Path) -> io::Result<bool> {
-    let table = fs::read("/proc/self/mountinfo")?;
-    Ok(table.split(|byte| *byte == b'\n').any(|line| is_ours(line, path)))
+    Ok(shows_ours(&fs::read("/proc/self/mountinfo")?, path))
+}
+
+/// The same of a table that was read already.
+pub(crate) fn shows_ours(table: &[u8], path: &Path) -> bool {
+    table.split(|byte| *byte == b'\n').any(|line| is_ours(line, path))
 }
 
 /// Whether a line of the table is about trees mounted at `path`: an overlay of ours, or a bind mount of what

@@ -53,12 +53,12 @@ impl Store {
         // Nobody mounts it from here on, so that what is synced is all that there is.
         let _claim = self.claim(&Key::Mounts)?;
         self.check_volatile(owner, key)?;
-        self.database().read("look up a snapshot", |db| {
-            required(db, owner, key)?;
-            self.refuse_mounted(db, owner, key)
-        })?;
-        self.refuse_used(owner, key, Use::Any)?;
+        self.refuse_mounted_or_used(owner, key, Use::Any)?;
         if commit.sync {
+            self.database().read("look up a snapshot", |db| {
+                required(db, owner, key)?;
+                self.refuse_mounted(db, owner, key)
+            })?;
             self.durable().sync_filesystem()?;
         }
         let (info, tree, project) = self.database().write(Durability::Power, "commit a snapshot", |tx| {

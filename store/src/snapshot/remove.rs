@@ -37,8 +37,7 @@ impl Store {
         first: impl FnOnce(&Transaction<'_>) -> Result<()>,
     ) -> Result<Discarded> {
         self.forget_stale_mounts()?;
-        self.database().read("look for mounts of a snapshot", |db| self.refuse_mounted(db, owner, key))?;
-        self.refuse_used(owner, key, refused)?;
+        self.refuse_mounted_or_used(owner, key, refused)?;
         let tree = self.database().write(Durability::Power, "remove a snapshot", |tx| {
             let info = required(tx, owner, key)?;
             first(tx)?;

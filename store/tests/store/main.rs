@@ -9,6 +9,7 @@ mod mounts;
 mod open;
 mod sessions;
 mod snapshots;
+mod used;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,7 +1,7 @@
 //! The store for asynchronous programs.
 //!
 //! Everything in the store is files, locks and processors, which block; so each operation runs on a thread of tokio's pool
-//! for blocking work. Dropping the future of an operation cancels it, as [`Cancel`](crate::Cancel) does.
+//! for blocking work. Dropping the future of an operation cancels it, as [`Cancel`] does.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 
 mod content;
 mod deep;
+mod in_use;
 mod lab;
 mod power_cut;
 mod races;

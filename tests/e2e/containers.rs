@@ -3,6 +3,7 @@
 mod at_once;
 mod bundles;
 mod changes;
+mod elsewhere;
 mod errors;
 mod gone;
 mod in_use;

@@ -356,3 +356,35 @@ fn upper(store: &Store, key: &str) -> Upper {
     let tree = store.links(OWNER, key).unwrap()[0].tree.clone().unwrap();
     Upper { tree: store.layout().tree(&tree.id) }
 }
+
+#[test]
+fn a_project_number_is_given_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let project = |key: &str| {
+        let settings = Settings { quota_bytes: Some(1 << 20), ..Settings::default() };
+        let new = NewSnapshot { settings, ..new(OWNER, key, None) };
+        store.insert_snapshot(&new, Some(store.writable_tree().unwrap())).unwrap();
+        let query = format!("SELECT CAST(project AS TEXT) FROM snapshot WHERE key = '{key}'");
+        crate::sql(dir.path(), &query).into_iter().next().unwrap()
+    };
+    let one = project("one");
+    remove(&store, "one").unwrap();
+    let two = project("two");
+    commit(&store, "committed", "two").unwrap();
+    let three = project("three");
+    assert_eq!(HashSet::from([&one, &two, &three]).len(), 3, "{one} {two} {three}");
+}
+
+#[test]
+fn directories_of_killed_mounts_go_and_those_of_others_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let mounts = store.layout().mounts();
+    for name in ["debris", "used", ".links-x"] {
+        fs::create_dir(mounts.join(name)).unwrap();
+    }
+    fs::write(mounts.join("used/file"), "somebody's").unwrap();
+    store.tidy_mount_points().unwrap();
+    assert_eq!(crate::names(&mounts).into_iter().collect::<Vec<_>>(), ["used"]);
+}

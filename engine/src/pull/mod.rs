@@ -311,7 +311,11 @@ impl Pull<'_> {
                 return Ok(shown_id);
             }
         };
-        let layers = store.layers(digest)?;
+        // An artifact has layers of its own kind.
+        let layers = match store.image_info(digest)? {
+            Some(_) => store.layers(digest)?,
+            None => Vec::new(),
+        };
         let is_image =
             layers.len() == manifest.layers.len() && media_type::is_config(&manifest.config.media_type);
         let mut wanted = vec![(manifest.config.digest.clone(), None)];

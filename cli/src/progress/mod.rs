@@ -450,6 +450,7 @@ impl Layer {
     fn text(&self, outcome: Outcome) -> String {
         match outcome {
             Outcome::Loaded(size) => format!("{}: Loaded {}", self.id, human_size(size)),
+            Outcome::Committed(size) => format!("{}: Committed {}", self.id, human_size(size)),
             _ => format!("{}: {}", self.id, outcome.as_str()),
         }
     }

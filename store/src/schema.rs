@@ -28,7 +28,7 @@ pub(crate) const APPLICATION_ID: i32 = 0x4c79_7374;
 pub(crate) const KNOWN_FEATURES: &[&str] = &[];
 
 /// One script a format version.
-pub(crate) const MIGRATIONS: &[&str] = &[V1, V2, V3];
+pub(crate) const MIGRATIONS: &[&str] = &[V1, V2, V3, V4];
 
 /// The first format.
 const V1: &str = "
@@ -230,4 +230,18 @@ INSERT INTO new_mount (target, namespace, manifest, boot_id, mount_id, own_direc
 DROP TABLE mount;
 ALTER TABLE new_mount RENAME TO mount;
 CREATE INDEX mount_snapshot ON mount (owner, key) WHERE key IS NOT NULL;
+";
+
+/// What collection needs to be exact, and to find quickly what keeps an object.
+const V4: &str = "
+-- bytes of the blocks of its file; NULL where nobody has counted
+ALTER TABLE blob ADD COLUMN allocated INTEGER;
+-- when it was mounted, pulled, or something was made from it
+ALTER TABLE image ADD COLUMN last_used_at INTEGER;
+-- whether no policy may take the name away
+ALTER TABLE reference ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX lease_item_key ON lease_item (kind, key);
+CREATE INDEX mount_tree_tree ON mount_tree (tree);
+CREATE INDEX image_chain ON image (chain_id) WHERE chain_id IS NOT NULL;
+CREATE INDEX tree_unsynced ON tree (diff_id) WHERE synced = 0;
 ";

@@ -8,7 +8,6 @@ mod commands;
 mod context;
 mod errors;
 mod format;
-mod glob;
 mod new_file;
 mod output;
 mod progress;

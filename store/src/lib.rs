@@ -32,6 +32,7 @@ mod db;
 mod disk;
 mod error;
 mod fixup;
+mod forget;
 mod graph;
 mod image;
 mod ingest;
@@ -49,6 +50,7 @@ mod remove;
 mod reserve;
 mod schema;
 mod session;
+mod size;
 mod snapshot;
 mod store;
 mod tables;
@@ -61,7 +63,10 @@ pub use container::{ContainerRow, NewContainer};
 pub use disk::{Disk, SystemDisk};
 pub use error::{Error, Result};
 pub use fixup::Unsettled;
-pub use graph::{Forgotten, Graph, Node, Object};
+pub use forget::{Forgotten, Untag, Victim};
+pub use graph::{
+    Graph, GraphBuilder, ImageFacts, LayerFacts, NameRoot, Node, NodeKind, Object, Root, RootKind,
+};
 pub use image::{Edge, EdgeKind, ImageCommit, ImageInfo, ImageRow, LayerRow, NewImage};
 pub use ingest::{Fate, Ingest, IngestReader, Received};
 pub use layout::{Layout, TreeId};
@@ -77,6 +82,7 @@ pub use quota::{Quota, QuotaUsage, clear_quota, quota_support, quota_usage, set_
 pub use recover::Recovered;
 pub use reference::{LOCAL, ReferenceRow};
 pub use session::{Session, TreeDirectory};
+pub use size::Size;
 pub use snapshot::{
     Discarded, Labels, Link, LinkTree, MAX_KEY, MAX_LABEL, NewSnapshot, Settings, SnapshotCommit,
     SnapshotInfo, SnapshotKind, WritableTree,

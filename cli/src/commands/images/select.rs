@@ -5,7 +5,6 @@ use layerstore::{Error, ImageSummary};
 
 use crate::args::Filter;
 use crate::errors::Failure;
-use crate::glob;
 
 /// The images that fit the pattern and the filters. As in Docker, one of several patterns or moments
 /// must fit, and all of several labels.
@@ -69,14 +68,8 @@ impl Condition<'_> {
     }
 }
 
-/// Whether a pattern fits the familiar name, with or without its tag or digest. A full name
-/// (`docker.io/library/nginx`) fits as well.
 fn has_name(image: &ImageSummary, pattern: &str) -> bool {
-    let Some(reference) = &image.reference else { return false };
-    glob::matches(pattern, &reference.familiar())
-        || glob::matches(pattern, reference.familiar_repository())
-        || glob::matches(pattern, &reference.to_string())
-        || glob::matches(pattern, reference.repository())
+    image.reference.as_ref().is_some_and(|name| NamePattern::new(pattern).fits(name))
 }
 
 #[cfg(test)]

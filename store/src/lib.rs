@@ -35,6 +35,7 @@ mod fixup;
 mod graph;
 mod image;
 mod ingest;
+mod last_use;
 mod layout;
 mod lock;
 mod meta;

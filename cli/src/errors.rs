@@ -127,6 +127,7 @@ impl From<layerstore::Error> for Failure {
             Error::SeveralNames { .. } => {
                 failure.hint("remove the names one by one, or all of them at once with --force")
             }
+            Error::Pinned { .. } => failure.hint("unpin it first, or use --force"),
             Error::Mounted { target, .. } => {
                 failure.hint(format!("`layerstore umount {}` first", target.display()))
             }

@@ -235,6 +235,14 @@ pub enum Error {
         /// Its names.
         names: Vec<String>,
     },
+    /// Names that are pinned.
+    #[error("image {name} is pinned{}", as_names(name, names))]
+    Pinned {
+        /// As given.
+        name: String,
+        /// The names that are pinned.
+        names: Vec<String>,
+    },
     /// An image that is mounted.
     #[error("image {name} is mounted at {}", target.display())]
     Mounted {
@@ -486,6 +494,7 @@ impl Error {
             | Self::BadContainerName { .. }
             | Self::WrongType { .. } => ErrorKind::InvalidInput,
             Self::SeveralNames { .. }
+            | Self::Pinned { .. }
             | Self::Mounted { .. }
             | Self::UsedByContainers { .. }
             | Self::ContainerMounted { .. } => ErrorKind::InUse,
@@ -503,6 +512,14 @@ impl Error {
 fn containers(names: &[String]) -> String {
     let what = if names.len() == 1 { "container" } else { "containers" };
     format!("{what} {}", names.join(", "))
+}
+
+/// The pinned names, where they are not what was given.
+fn as_names(given: &str, names: &[String]) -> String {
+    match names {
+        [one] if one == given => String::new(),
+        names => format!(" as {}", names.join(", ")),
+    }
 }
 
 fn list(platforms: &[Platform]) -> String {

@@ -25,6 +25,7 @@ mod mount;
 mod names;
 mod options;
 mod parts;
+mod pins;
 mod policy;
 mod pull;
 mod push;

@@ -9,6 +9,7 @@ use layerstore_store::{LOCAL, Node, Object, Partial};
 use crate::Layerstore;
 use crate::error::{Error, Result};
 use crate::names::{Found, named, refuse_reserved};
+use crate::pins::refuse_pinned;
 use crate::pull::KEEP_SECONDS;
 
 /// What removing an image did, in order.
@@ -78,7 +79,7 @@ impl Layerstore {
     ///
     /// # Errors
     ///
-    /// `NotFound` if there is no such image; `InUse` for one that is mounted or that containers were made from,
+    /// `NotFound` if there is no such image; `InUse` for a pinned name, for one that is mounted or that containers were made from,
     /// which are named, and for an ID with several names.
     ///
     /// # Example
@@ -111,6 +112,9 @@ impl Layerstore {
                 found.names.clone()
             }
         };
+        if !force {
+            refuse_pinned(name, &found, &untag)?;
+        }
         let last = untag.len() == found.names.len();
         if last && !force {
             self.refuse_if_mounted(name, &found)?;

@@ -36,6 +36,7 @@ mod forget;
 mod graph;
 mod image;
 mod ingest;
+mod last_use;
 mod layout;
 mod lock;
 mod meta;

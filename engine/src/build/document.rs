@@ -159,7 +159,8 @@ impl Layerstore {
             }
             None => Vec::new(),
         };
-        self.store.commit_images(session, &ImageCommit { edges, images: vec![image], references })?;
+        self.store
+            .commit_images(session, &ImageCommit { edges, images: vec![image], references, pulled: false })?;
         Ok(Built { id, manifest: digest, layer: layer.digest, diff_id: layer.diff_id, size: layer.size })
     }
 

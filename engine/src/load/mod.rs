@@ -149,7 +149,7 @@ impl Layerstore {
         }
         let session = self.store.session(LOCAL)?;
         let policy = options.policy.map_or_else(|| self.unpack_policy(), Ok)?;
-        let loader = Loader { engine: self, session, options, policy, listener, prefer: None };
+        let loader = Loader { engine: self, session, options, policy, listener, prefer: None, pulled: false };
         match ArchiveSource::open(file)? {
             ArchiveSource::Tar(tar) => loader.load_known(&tar, new),
             ArchiveSource::Directory(directory) => loader.load_known(&directory, new),
@@ -176,6 +176,8 @@ pub(crate) struct Loader<'a> {
     pub(crate) listener: &'a Listener<'a>,
     /// Of an image all of whose platforms are taken: the one that is unpacked, if it has it.
     pub(crate) prefer: Option<Platform>,
+    /// Whether the images come from the registries of their names.
+    pub(crate) pulled: bool,
 }
 
 impl Loader<'_> {
@@ -304,7 +306,8 @@ impl Loader<'_> {
                 notes: reference.notes,
             });
         }
-        let commit = ImageCommit { edges: std::mem::take(&mut plan.edges), images, references };
+        let edges = std::mem::take(&mut plan.edges);
+        let commit = ImageCommit { edges, images, references, pulled: self.pulled };
         store.commit_images(&self.session, &commit)?;
         Ok(report)
     }

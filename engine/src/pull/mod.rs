@@ -110,6 +110,7 @@ impl Layerstore {
         // What a digest stands for does not change.
         let settled = options.when == When::Missing || reference.digest().is_some();
         if settled && let Some(report) = pull.present(here.as_ref())? {
+            self.store.note_use(&report.target)?;
             return Ok(report);
         }
         let watcher = Watcher::new(listener, &self.cancel);
@@ -117,6 +118,7 @@ impl Layerstore {
         match pull.from(&repository, here.as_ref()) {
             Err(error) if options.when == When::Newer && error.kind() == ErrorKind::Unavailable => {
                 let Some(mut report) = pull.present(here.as_ref())? else { return Err(error) };
+                self.store.note_use(&report.target)?;
                 report.notes.push(format!("the image in the store is used: {error}"));
                 Ok(report)
             }
@@ -157,7 +159,7 @@ impl Pull<'_> {
                     && digest.as_ref() == here
                     && let Some(report) = self.present(here)?
                 {
-                    return Ok(report);
+                    return self.up_to_date(report);
                 }
                 match &digest {
                     Some(digest) => repository.manifest(Selector::Digest(digest))?,
@@ -168,11 +170,17 @@ impl Pull<'_> {
         if here == Some(&fetched.digest)
             && let Some(report) = self.present(here)?
         {
-            return Ok(report);
+            return self.up_to_date(report);
         }
         let mut report = self.engine.tidily(|| self.fetch(repository, &fetched, here))?;
         notes.append(&mut report.notes);
         Ok(PullReport { notes, ..report })
+    }
+
+    /// The registry has just said that nothing has changed.
+    fn up_to_date(&self, report: PullReport) -> Result<PullReport> {
+        self.engine.store.note_pull(LOCAL, &self.reference.to_string(), &report.target)?;
+        Ok(report)
     }
 
     fn fetch(
@@ -191,7 +199,8 @@ impl Pull<'_> {
         let mut session = engine.store.session(LOCAL)?;
         session.outlast(&format!("pull {}", self.reference), KEEP_SECONDS)?;
         let prefer = self.options.all_platforms.then(|| self.platform());
-        let loader = Loader { engine, session, options: &load, policy, listener: self.listener, prefer };
+        let loader =
+            Loader { engine, session, options: &load, policy, listener: self.listener, prefer, pulled: true };
         let remote = Remote { pull: self, store: &engine.store, repository, top: fetched };
         // Registries say many things; what a document is shows in it.
         let known = media_type::is_manifest(&fetched.media_type) || media_type::is_index(&fetched.media_type);

@@ -97,7 +97,7 @@ fn commit_of(name: &str, layers: &[&str]) -> ImageCommit {
         labels: vec![("a".to_owned(), "b".to_owned())],
         layers: layers.iter().map(|layer| (digest(layer), diff_id(layer))).collect(),
     };
-    ImageCommit { edges, images: vec![image], references: Vec::new() }
+    ImageCommit { edges, images: vec![image], references: Vec::new(), pulled: false }
 }
 
 fn manifest(name: &str) -> Digest {

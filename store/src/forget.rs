@@ -97,6 +97,21 @@ impl Store {
         Ok(forgotten)
     }
 
+    /// Forgets and takes away what was published and turned out not to be needed. What something needs stays.
+    pub fn discard(&self, mut objects: Vec<Object>) -> Result<()> {
+        // A tree that did not reach the disk yet needs its blob.
+        objects.sort_by_key(|object| match object {
+            Object::Snapshot { .. } => 0,
+            Object::Tree(_) => 1,
+            Object::Blob(_) => 2,
+        });
+        let victims: Vec<Victim> =
+            objects.into_iter().map(|object| Victim { object, evicted: false }).collect();
+        let gone = self.forget(&[], &victims)?.victims;
+        let gone: Vec<Object> = gone.into_iter().map(|index| victims[index].object.clone()).collect();
+        self.sweep(&gone).map(drop)
+    }
+
     fn remove_name(&self, tx: &Transaction<'_>, untag: &Untag) -> Result<bool> {
         let action = "remove a name";
         let parameters = (&untag.owner, &untag.name, untag.target.to_string());

@@ -342,7 +342,7 @@ impl Store {
         self.remove_links()
     }
 
-    fn stale_mounts(&self) -> Result<Vec<MountRow>> {
+    pub(crate) fn stale_mounts(&self) -> Result<Vec<MountRow>> {
         let mut stale = self.mounts()?;
         let tables = self.tables_for(&stale);
         stale.retain(|row| !self.is_live(row, &tables).unwrap_or(true));

@@ -107,7 +107,7 @@ impl Store {
         remove(path, &self.layout().trash()).context("delete", path)
     }
 
-    fn dead_sessions(&self) -> Result<Vec<PathBuf>> {
+    pub(crate) fn dead_sessions(&self) -> Result<Vec<PathBuf>> {
         let mut directories = entries(&self.layout().ingest())?;
         if directories.is_empty() {
             return Ok(directories);
@@ -123,10 +123,12 @@ impl Store {
         error.map_or(Ok(directories), Err)
     }
 
+    /// Leases that nobody holds any more.
+    ///
     /// A lease's row is written after its directory was made, and deleted before it is removed: a row
     /// that was there before the directories were listed, and has none, belongs to nobody.
-    fn forget_dead_leases(&self, dead: &[PathBuf]) -> Result<()> {
-        let action = "forget dead leases";
+    pub(crate) fn dead_leases(&self, dead: &[PathBuf]) -> Result<Vec<String>> {
+        let action = "look for dead leases";
         let mut ids: Vec<String> = self.database().read(action, |db| {
             let mut statement = db
                 .prepare_cached("SELECT id FROM lease WHERE expires_at IS NULL OR expires_at <= ?1")
@@ -134,11 +136,20 @@ impl Store {
             let ids = statement.query_map([self.clock().now()], |row| row.get(0)).db(action)?;
             ids.collect::<rusqlite::Result<_>>().db(action)
         })?;
+        if ids.is_empty() {
+            return Ok(ids);
+        }
         let directories = entries(&self.layout().ingest())?;
         ids.retain(|id| {
             let directory = self.layout().ingest().join(id);
             dead.contains(&directory) || !directories.contains(&directory)
         });
+        Ok(ids)
+    }
+
+    fn forget_dead_leases(&self, dead: &[PathBuf]) -> Result<()> {
+        let action = "forget dead leases";
+        let ids = self.dead_leases(dead)?;
         if ids.is_empty() {
             return Ok(());
         }

@@ -12,7 +12,6 @@ use std::path::PathBuf;
 use std::thread;
 
 use layerstore_archive::{ArchivedImage, Source as ArchiveSource};
-use layerstore_gc::Scope;
 use layerstore_oci::{Compression, Descriptor, Digest, Manifest, Platform, Reference, media_type};
 use layerstore_store::{Edge, EdgeKind, ImageCommit, LOCAL, NewBlob, NewImage, Object, Publication, Session};
 
@@ -112,8 +111,7 @@ impl Layerstore {
             let result = self.load_file(file, options, listener, &mut new);
             // Of a failed load nothing stays; of a stream, what no image of it turned out to need.
             if !new.is_empty() {
-                let scope = Scope::Only(new.into_iter().collect::<HashSet<_>>());
-                if let Err(error) = layerstore_gc::collect(&self.store, LOCAL, &[], &scope) {
+                if let Err(error) = self.store.discard(new) {
                     tracing::warn!(%error, "layers of the archive stay until the next collection");
                 }
             }

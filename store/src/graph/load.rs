@@ -9,7 +9,7 @@ use layerstore_oci::Digest;
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, Params, Row};
 
-use super::{Graph, GraphBuilder, ImageFacts, LayerFacts, NameRoot, NodeKind, Object, RootKind};
+use super::{Graph, GraphBuilder, Ignored, ImageFacts, LayerFacts, NameRoot, NodeKind, Object, RootKind};
 use crate::blob::parse_digest;
 use crate::error::{DbContext as _, Error, Result};
 use crate::reference::LOCAL;
@@ -22,15 +22,14 @@ const BLOCK: u64 = 4096;
 struct Loader<'a> {
     db: &'a Connection,
     boot: &'a str,
-    /// Whether interrupted pulls keep something.
-    lasting: bool,
+    ignored: &'a Ignored,
     graph: GraphBuilder,
     trees: HashMap<Digest, usize>,
 }
 
-pub(super) fn load(db: &Connection, boot: &str, lasting: bool) -> Result<Graph> {
+pub(super) fn load(db: &Connection, boot: &str, ignored: &Ignored) -> Result<Graph> {
     let graph = GraphBuilder::default();
-    let mut loader = Loader { db, boot, lasting, graph, trees: HashMap::new() };
+    let mut loader = Loader { db, boot, ignored, graph, trees: HashMap::new() };
     loader.blobs()?;
     loader.trees()?;
     loader.snapshots()?;
@@ -210,10 +209,13 @@ impl Loader<'_> {
 
     fn leases(&mut self) -> Result<()> {
         let query = "SELECT l.id, l.expires_at, i.kind = 'blob', i.key FROM lease AS l \
-                     JOIN lease_item AS i ON i.lease = l.id WHERE ?1 OR l.expires_at IS NULL ORDER BY l.id";
+                     JOIN lease_item AS i ON i.lease = l.id ORDER BY l.id";
         let mut last: Option<(String, Option<i64>, Vec<usize>)> = None;
-        each(self.db, query, [self.lasting], |row| {
+        each(self.db, query, [], |row| {
             let id = text(row, 0)?;
+            if self.ignored.leases.contains(id) {
+                return Ok(());
+            }
             if last.as_ref().is_none_or(|(other, ..)| other != id) {
                 if let Some((id, expires_at, keeps)) = last.take() {
                     self.graph.root(RootKind::Lease { id, expires_at }, keeps);
@@ -259,6 +261,11 @@ impl Loader<'_> {
                 Ok(())
             })?;
             let target = PathBuf::from(OsString::from_vec(target));
+            let key = (target, namespace);
+            if self.ignored.mounts.contains(&key) {
+                continue;
+            }
+            let (target, namespace) = key;
             self.graph.root(RootKind::Mount { target, namespace }, keeps);
         }
         Ok(())

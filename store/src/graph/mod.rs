@@ -7,7 +7,7 @@
 mod below;
 mod load;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use layerstore_oci::Digest;
@@ -301,17 +301,35 @@ fn small(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
 }
 
+/// What of the roots does not count.
+#[derive(Debug, Default)]
+pub(crate) struct Ignored {
+    /// Leases that are about to be forgotten.
+    pub(crate) leases: HashSet<String>,
+    /// Mounts that are not there any more: target and namespace.
+    pub(crate) mounts: HashSet<(PathBuf, i64)>,
+}
+
 impl Store {
     /// The graph as it is now.
     pub fn graph(&self) -> Result<Graph> {
-        let boot = &self.life().boot;
-        self.database().read("load the graph", |db| load::load(db, boot, true))
+        self.graph_without(&Ignored::default())
     }
 
-    /// The same as if no interrupted pull kept anything.
-    pub fn graph_without_lasting_leases(&self) -> Result<Graph> {
+    /// The graph as a collection finds it, which first forgets what dead sessions leased and what is not mounted any more;
+    /// with `interrupted` also what interrupted pulls want to go on with.
+    pub fn graph_to_collect(&self, interrupted: bool) -> Result<Graph> {
+        let mut leases: HashSet<String> = self.dead_leases(&self.dead_sessions()?)?.into_iter().collect();
+        if interrupted {
+            leases.extend(self.lasting_leases()?);
+        }
+        let mounts = self.stale_mounts()?.into_iter().map(|row| (row.target, row.namespace)).collect();
+        self.graph_without(&Ignored { leases, mounts })
+    }
+
+    fn graph_without(&self, ignored: &Ignored) -> Result<Graph> {
         let boot = &self.life().boot;
-        self.database().read("load the graph", |db| load::load(db, boot, false))
+        self.database().read("load the graph", |db| load::load(db, boot, ignored))
     }
 
     /// What a blob leads to, and it itself, parents first as far as possible; snapshots of all owners that are stacked from

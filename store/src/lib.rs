@@ -43,12 +43,14 @@ mod meta;
 mod mount;
 mod overlay;
 mod partial;
+mod place;
 mod publish;
 mod quota;
 mod recover;
 mod reference;
 mod remove;
 mod reserve;
+mod scan;
 mod schema;
 mod session;
 mod size;
@@ -57,6 +59,8 @@ mod store;
 mod tables;
 mod totals;
 mod tree;
+mod unknown;
+mod walk;
 
 pub use blob::BlobInfo;
 pub use clock::{Clock, Life, SystemClock, UnixSeconds};
@@ -82,6 +86,7 @@ pub use publish::{NewBlob, NewTree, Publication};
 pub use quota::{Quota, QuotaUsage, clear_quota, quota_support, quota_usage, set_quota};
 pub use recover::Recovered;
 pub use reference::{LOCAL, ReferenceRow};
+pub use scan::{IngestSpace, Missing, Scan, Unknown};
 pub use session::{Session, TreeDirectory};
 pub use size::Size;
 pub use snapshot::{
@@ -91,3 +96,4 @@ pub use snapshot::{
 pub use store::{Store, Surroundings};
 pub use totals::{Space, Totals};
 pub use tree::{Presence, TreeInfo, Usage};
+pub use unknown::{Discard, Fate as DiscardFate};

@@ -73,7 +73,7 @@ impl Store {
     }
 }
 
-fn parse_name(name: &str) -> Option<Digest> {
+pub(crate) fn parse_name(name: &str) -> Option<Digest> {
     let (algorithm, hex) = name.split_once('-')?;
     let algorithm = [Algorithm::Sha256, Algorithm::Sha512].into_iter().find(|a| a.as_str() == algorithm)?;
     Digest::from_hex(algorithm, hex).ok()

@@ -181,6 +181,12 @@ impl From<layerstore::Error> for Failure {
                 failure.hint(format!("choose one of {} with --platform", present.join(", ")))
             }
             Error::ImageArchive { name } => failure.hint(format!("`layerstore load -i {name}` takes it")),
+            Error::Evicted { name, source, .. } => failure.hint(match source {
+                Some(_) => format!("once a registry has them again, `layerstore pull --no-unpack {name}` gets them too"),
+                None => format!(
+                    "`layerstore pull {name}` finds out if its registry has them; an archive that has them can be loaded"
+                ),
+            }),
             Error::NotAnImage { .. } => failure.hint("`save --format oci` takes it"),
             Error::NoDestination { .. } => {
                 failure.hint("name the destination: `layerstore push IMAGE HOST/NAME:TAG`")

@@ -49,6 +49,16 @@ pub enum Error {
         /// The blobs.
         digests: Vec<Digest>,
     },
+    /// Layers that were evicted, and cannot be fetched again.
+    #[error("{}", evicted(name, digests))]
+    Evicted {
+        /// The image as given.
+        name: String,
+        /// The blobs that are not here.
+        digests: Vec<Digest>,
+        /// Why they cannot be fetched; none if nobody is known who has them.
+        source: Option<Box<Error>>,
+    },
     /// An artifact that is no image, for an archive that holds images only.
     #[error("`{name}` is no image but an artifact of another kind, which only an OCI archive can hold")]
     NotAnImage {
@@ -466,6 +476,7 @@ impl Error {
             | Self::MissingBlob { .. }
             | Self::WrongDigest { .. }
             | Self::LostBlob { .. } => ErrorKind::Corrupt,
+            Self::Evicted { source, .. } => source.as_ref().map_or(ErrorKind::NotFound, |error| error.kind()),
             Self::Name(error) => error.kind(),
             Self::Platform(error) => error.kind(),
             Self::NoPlatform { .. }
@@ -507,6 +518,12 @@ impl Error {
             Self::Cancelled => ErrorKind::Io,
         }
     }
+}
+
+fn evicted(name: &str, digests: &[Digest]) -> String {
+    let layers = if digests.len() == 1 { "layer" } else { "layers" };
+    let count = digests.len();
+    format!("{name} cannot leave the store without {count} evicted {layers}, {}", comma(digests))
 }
 
 fn containers(names: &[String]) -> String {

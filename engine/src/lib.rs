@@ -31,6 +31,7 @@ mod policy;
 mod pull;
 mod push;
 mod ready;
+mod refetch;
 mod remote;
 mod remove;
 mod rootfs;

@@ -31,6 +31,7 @@ mod container;
 mod db;
 mod disk;
 mod error;
+mod evicted;
 mod fixup;
 mod forget;
 mod graph;

@@ -27,6 +27,7 @@ mod remote_looks;
 mod save;
 mod stack_model;
 mod stacks;
+mod tiering;
 mod tree_diff;
 mod verbs;
 

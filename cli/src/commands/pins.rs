@@ -17,5 +17,6 @@ pub(super) fn unpin(context: &Context, args: &Unpin) -> Result<(), Failures> {
 }
 
 fn tell(names: &[String]) -> Result<(), Failure> {
-    print(names.iter().map(|name| format!("{}\n", printable(name))).collect::<String>())
+    let lines: Vec<String> = names.iter().map(|name| printable(name) + "\n").collect();
+    print(lines.concat())
 }

@@ -4,7 +4,8 @@ pub(crate) mod remote;
 
 use layerstore_archive::{ArchivedImage, Content};
 use layerstore_oci::{
-    Descriptor, Digest, Document, ErrorKind, Index, MAX_DOCUMENT_BYTES, Platform, Reference, media_type,
+    Descriptor, DiffId, Digest, Document, ErrorKind, Index, MAX_DOCUMENT_BYTES, Platform, Reference,
+    media_type,
 };
 use layerstore_registry::{Client, FetchedManifest, Repository, Selector};
 use layerstore_store::{LOCAL, Session};
@@ -21,7 +22,7 @@ use crate::policy::UnpackPolicy;
 /// How long what an interrupted pull has fetched is kept for the next one.
 pub(crate) const KEEP_SECONDS: i64 = 24 * 60 * 60;
 /// Layers that are downloaded at the same time.
-const DOWNLOADS: usize = 4;
+pub(crate) const DOWNLOADS: usize = 4;
 
 /// When to ask the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,7 +43,8 @@ pub struct PullOptions {
     pub platform: Option<Platform>,
     /// Take all platforms, and unpack the one above.
     pub all_platforms: bool,
-    /// Keep the layers as they are, and unpack them at the first mount.
+    /// Keep the layers as they are, and unpack them at the first mount. Those that were evicted come back: without this, an
+    /// image whose trees are here is up to date.
     pub keep_packed: bool,
     /// When to ask the registry.
     pub when: When,
@@ -251,7 +253,13 @@ impl Pull<'_> {
         for (task, presence) in plan.tasks.iter().zip(store.lease_layers(session, &wanted)?) {
             let Some(descriptor) = &task.descriptor else { continue };
             pull.blobs += 1;
-            if presence.blob.is_some() {
+            let evicted = match &task.diff_id {
+                Some(diff_id) if presence.blob.is_none() => {
+                    self.may_be_absent(&descriptor.digest, diff_id)?
+                }
+                _ => false,
+            };
+            if presence.blob.is_some() || evicted {
                 pull.reuse = pull.reuse.saturating_add(descriptor.size);
             } else {
                 let there = store.partial_size(&descriptor.digest).min(descriptor.size);
@@ -342,10 +350,21 @@ impl Pull<'_> {
             wanted.extend(manifest.layers.iter().map(|layer| (layer.digest.clone(), None)));
         }
         let present = store.lease_layers(session, &wanted)?;
-        let complete = present.iter().enumerate().all(|(number, presence)| {
-            presence.blob.is_some() && (number == 0 || !(unpack && is_image) || presence.tree.is_some())
-        });
-        Ok(complete.then(|| if is_image { manifest.config.digest } else { digest.clone() }))
+        for (number, (presence, (digest, diff_id))) in present.iter().zip(&wanted).enumerate() {
+            let unpack = unpack && is_image && number > 0;
+            let evicted = |diff_id| self.may_be_absent(digest, diff_id);
+            let blob = presence.blob.is_some() || diff_id.as_ref().map_or(Ok(false), evicted)?;
+            if !blob || (unpack && presence.tree.is_none()) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(if is_image { manifest.config.digest } else { digest.clone() }))
+    }
+
+    /// Whether a layer that the store has no blob of stays as it is: a pull does not undo an eviction, unless it is told to
+    /// get the layers as they are in the registry.
+    fn may_be_absent(&self, blob: &Digest, diff_id: &DiffId) -> Result<bool> {
+        Ok(!self.options.keep_packed && self.engine.store.is_evicted(blob, diff_id)?)
     }
 
     fn platform(&self) -> Platform {

@@ -5,6 +5,7 @@ mod collect;
 mod faults;
 mod images;
 mod interrupted;
+mod last_use;
 mod mounts;
 mod open;
 mod sessions;

@@ -17,6 +17,7 @@ mod error;
 mod event;
 mod export;
 mod fixup;
+mod gone;
 mod images;
 mod info;
 mod layers;

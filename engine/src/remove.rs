@@ -61,13 +61,14 @@ impl Layerstore {
     /// # }
     /// ```
     pub fn tag(&self, source: &str, target: &Reference) -> Result<()> {
-        let found = self.find(source)?;
-        refuse_reserved(target)?;
-        if target.digest().is_some() {
-            return Err(Error::DigestAsTag { name: target.familiar() });
-        }
-        self.store.set_reference(LOCAL, &target.to_string(), &found.target)?;
-        Ok(())
+        self.with_image(source, |found| {
+            refuse_reserved(target)?;
+            if target.digest().is_some() {
+                return Err(Error::DigestAsTag { name: target.familiar() });
+            }
+            self.store.set_reference(LOCAL, &target.to_string(), &found.target)?;
+            Ok(())
+        })
     }
 
     /// Removes a name, and with the last name the image and what only it uses.
@@ -94,7 +95,10 @@ impl Layerstore {
     /// ```
     pub fn remove(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
         self.store.forget_stale_mounts()?;
-        let found = self.find(name)?;
+        self.with_image(name, |found| self.remove_found(name, found, force))
+    }
+
+    fn remove_found(&self, name: &str, found: &Found, force: bool) -> Result<Vec<Removed>> {
         let untag = match &found.by_name {
             Some(name) => vec![name.clone()],
             None => {
@@ -113,8 +117,8 @@ impl Layerstore {
         };
         let last = untag.len() == found.names.len();
         if last && !force {
-            self.refuse_if_mounted(name, &found)?;
-            self.refuse_if_used(name, &found)?;
+            self.refuse_if_mounted(name, found)?;
+            self.refuse_if_used(name, found)?;
         }
         let scope = if last {
             Scope::Below(HashSet::from([Object::Blob(found.target.clone())]))
@@ -123,7 +127,7 @@ impl Layerstore {
         };
         self.store.settle_for_snapshots()?;
         let forgotten = layerstore_gc::collect(&self.store, LOCAL, &untag, &scope)?;
-        Ok(report(&found, &untag, &forgotten.nodes))
+        Ok(report(found, &untag, &forgotten.nodes))
     }
 
     fn refuse_if_mounted(&self, name: &str, found: &Found) -> Result<()> {

@@ -13,6 +13,7 @@ mod forms;
 mod full_disk;
 mod import;
 mod kill;
+mod kill_gc;
 mod limits;
 mod login;
 mod policy;

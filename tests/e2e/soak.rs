@@ -29,7 +29,7 @@ const WORKERS: usize = 8;
 const REMEMBERED: usize = 60;
 
 /// Failures after which it makes no sense to go on.
-const ENOUGH: usize = 8;
+const ENOUGH: usize = 25;
 
 /// What all workers have in common.
 struct Soak {

@@ -16,6 +16,8 @@ const NEITHER: Lost = (3, "no such container or image: ");
 const NOT_MOUNTED: Lost = (3, "not mounted: ");
 const USED: Lost = (4, " is used by container");
 const MOUNTED: Lost = (4, " is mounted at ");
+/// It was mounted in this moment.
+const IN_USE: Lost = (4, " is in use by a mount at ");
 const TAKEN: Lost = (4, " is taken by container");
 
 /// One of the processes, which runs one command at a time.
@@ -148,13 +150,13 @@ impl<'a> Worker<'a> {
         if self.rng.one_in(3) {
             self.must(&["rm", "-f", &name]);
         } else {
-            self.may(&["rm", &name], &[NO_CONTAINER, MOUNTED]);
+            self.may(&["rm", &name], &[NO_CONTAINER, MOUNTED, IN_USE]);
         }
     }
 
     fn mount_container(&mut self) {
         let name = self.container();
-        self.may(&["mount", &name], &[NEITHER]);
+        self.may(&["mount", &name], &[NEITHER, NO_CONTAINER]);
     }
 
     fn unmount_container(&mut self) {
@@ -166,7 +168,7 @@ impl<'a> Worker<'a> {
         let which = self.rng.index(self.soak.shared.len());
         let known = &self.soak.shared[which];
         let place = self.place.to_str().unwrap();
-        if self.may(&["mount", &known.name, place], &[NEITHER]).is_some() {
+        if self.may(&["mount", &known.name, place], &[NEITHER, NO_IMAGE]).is_some() {
             self.assert_shows(known);
             self.must_unmount(place);
         }

@@ -64,6 +64,8 @@ fn store_on(disk: &Disk) -> Sandbox {
     let layout = Layout::of("localhost/dangling:1", &Image::new([small_layer("dangling")]));
     store.load_bytes(&layout.archive());
     store.execute("DELETE FROM reference WHERE name = 'localhost/dangling:1'");
+    // The test's own SQLite has deleted the files of the log.
+    store.ok(["images"]);
     store
 }
 
@@ -119,10 +121,11 @@ fn privileged_a_tmpfs_that_others_have_filled_is_cleared() {
     }
 }
 
+/// Blocks of 4 KiB are what all but small disks have. With smaller ones SQLite needs the reserve, and that is taken.
 #[test]
 fn privileged_a_disk_that_is_filled_again_and_again_is_cleared() {
     if require::root() {
-        assert_cleared(&Disk::ext4(40), Filler::GreedyStranger);
+        assert_cleared(&Disk::ext4_with(40, &["-b", "4096"]), Filler::GreedyStranger);
     }
 }
 
@@ -143,6 +146,6 @@ fn privileged_a_tmpfs_that_a_container_has_filled_is_cleared() {
 #[test]
 fn privileged_a_disk_without_an_inode_is_cleared() {
     if require::root() {
-        assert_cleared(&Disk::ext4_of_few_files(40, 300), Filler::Files);
+        assert_cleared(&Disk::ext4_with(40, &["-N", "300"]), Filler::Files);
     }
 }

@@ -24,13 +24,12 @@ impl Disk {
         Self::mount(dir, Command::new("mount").args(["-o", "loop"]).arg(image))
     }
 
-    /// An ext4 file system of `megabytes` that has room for few files: `inodes` or some more.
-    pub fn ext4_of_few_files(megabytes: u64, inodes: u64) -> Self {
+    /// The same with more options for `mkfs.ext4`, such as the number of inodes.
+    pub fn ext4_with(megabytes: u64, options: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let image = dir.path().join("image");
         File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
-        let mut mkfs = Command::new("mkfs.ext4");
-        command(mkfs.args(["-q", "-m", "0", "-N", &inodes.to_string()]).arg(&image));
+        command(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).args(options).arg(&image));
         Self::mount(dir, Command::new("mount").args(["-o", "loop"]).arg(image))
     }
 

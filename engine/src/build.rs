@@ -82,13 +82,15 @@ impl Layerstore {
     /// Makes an image of `base` and of what was changed above it, which is in the upper directory `upper` of an
     /// overlay mount. Without `base` the directory is all of the image. An image with the name `name` loses it.
     ///
-    /// The directory should be at rest: a file that changes while it is read is an error.
+    /// The directory should be at rest: a file that changes while it is read is an error. `is_whole` is asked when it has
+    /// been read, and says whether somebody was removing it.
     pub(crate) fn commit_tree(
         &self,
         base: Option<&ImageInfo>,
         upper: &Path,
         name: Option<&Reference>,
         options: &CommitOptions,
+        is_whole: &dyn Fn() -> Result<()>,
         listener: &Listener<'_>,
     ) -> Result<Built> {
         check_name(name)?;
@@ -111,6 +113,7 @@ impl Layerstore {
                 };
                 step.apply(&mut config)?;
                 let layer = self.diff_layer(session, upper, options, listener, new)?;
+                is_whole()?;
                 with_layer(&mut config, &layer.diff_id, &step);
                 self.commit_image(session, base.as_ref(), &config, layer, name, new)
             })

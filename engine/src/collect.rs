@@ -2,7 +2,7 @@
 
 use layerstore_gc::{Cause, Evict, Kept, Plan, Policy, Reason};
 use layerstore_oci::Digest;
-use layerstore_store::{NodeKind, Object, Partial, Size};
+use layerstore_store::{Discard, DiscardFate as Fate, NodeKind, Object, Partial, Scan, Size};
 
 use crate::Layerstore;
 use crate::error::Result;
@@ -125,7 +125,11 @@ impl Layerstore {
         let graph = self.store.graph_to_collect(policy.interrupted)?;
         let plan = layerstore_gc::plan(&graph, policy);
         let mut collected = told(&plan, |_| true, |_| true);
-        collected.objects.extend(self.old_partials(policy.interrupted)?.iter().map(partial));
+        let scan = self.store.scan()?;
+        let partials = self.old_partials(policy.interrupted)?;
+        collected.objects.extend(partials.iter().map(|old| partial(old, &scan)));
+        let unknown = self.store.judge_unknown(&scan.unknown, policy.interrupted)?;
+        collected.objects.extend(leftovers(&scan, unknown));
         Ok(collected)
     }
 
@@ -153,13 +157,15 @@ impl Layerstore {
     pub fn collect(&self, policy: &Policy) -> Result<Collected> {
         // Before anything is done, so that what cannot be read leaves all as it was.
         let partials = self.old_partials(policy.interrupted)?;
+        let scan = self.store.scan()?;
         drop(self.store.graph_to_collect(policy.interrupted)?);
         self.store.forget_stale_mounts()?;
         self.store.tidy_mount_points()?;
-        self.store.recover_all()?;
         if policy.interrupted {
             self.store.forget_lasting_leases()?;
         }
+        let unknown = self.store.discard_unknown(&scan.unknown)?;
+        self.store.recover_all()?;
         self.store.settle_for_snapshots()?;
         if policy.evict == Some(Evict::Blobs) {
             self.store.settle_older_than(0)?;
@@ -179,9 +185,10 @@ impl Layerstore {
         for old in &partials {
             // One that another command has gone on with stays.
             if self.store.discard_partial(&old.digest)? {
-                collected.objects.push(partial(old));
+                collected.objects.push(partial(old, &scan));
             }
         }
+        collected.objects.extend(leftovers(&scan, unknown));
         // What cannot be unlinked does not keep anything else from being done.
         let emptied = self.store.empty_trash();
         self.store.settle_older_than(0)?;
@@ -236,8 +243,28 @@ fn told(plan: &Plan, name: impl Fn(usize) -> bool, victim: impl Fn(usize) -> boo
     }
 }
 
-fn partial(partial: &Partial) -> CollectedObject {
-    let size = Size { apparent: partial.bytes, allocated: partial.bytes, inodes: 1 };
+/// What a scan found that goes.
+fn leftovers(scan: &Scan, unknown: Vec<Discard>) -> Vec<CollectedObject> {
+    let object = |kind, name: String, size| CollectedObject { kind, name, size, cause: None };
+    let dead = scan.ingests.iter().filter(|ingest| !ingest.alive);
+    let mut gone: Vec<CollectedObject> = dead
+        .map(|ingest| {
+            object(CollectedKind::DeadSession, ingest.name.to_string_lossy().into_owned(), ingest.size)
+        })
+        .collect();
+    let trashed = unknown.into_iter().filter(|discard| matches!(discard.fate, Fate::Trashed(_)));
+    gone.extend(trashed.map(|Discard { unknown, .. }| {
+        object(CollectedKind::Unknown, unknown.path.to_string_lossy().into_owned(), unknown.size)
+    }));
+    if scan.trash != Size::default() {
+        gone.push(object(CollectedKind::Trash, "what was forgotten before".to_owned(), scan.trash));
+    }
+    gone
+}
+
+fn partial(partial: &Partial, scan: &Scan) -> CollectedObject {
+    let size = scan.partials.iter().find(|(digest, _)| *digest == partial.digest).map(|(_, size)| *size);
     let name = partial.digest.to_string();
-    CollectedObject { kind: CollectedKind::PartialDownload, name, size, cause: None }
+    let kind = CollectedKind::PartialDownload;
+    CollectedObject { kind, name, size: size.unwrap_or_default(), cause: None }
 }

@@ -77,8 +77,7 @@ impl Layerstore {
     /// # }
     /// ```
     pub fn create(&self, image: &str, options: &CreateOptions, listener: &Listener<'_>) -> Result<Container> {
-        let found = self.find(image)?;
-        self.create_from(image, unpackable(image, &found)?, options, listener)
+        self.with_image(image, |found| self.create_from(image, unpackable(image, found)?, options, listener))
     }
 
     /// The same from an image that was found by the name `image`.
@@ -219,9 +218,8 @@ impl Layerstore {
         listener: &Listener<'_>,
     ) -> Result<PathBuf> {
         let row = self.container_row(name)?;
-        self.snapshots(LOCAL)
-            .mount_as(&row.id, row.id.get(..12).unwrap_or(&row.id), directory, listener)
-            .map_err(|error| named(error, &row))
+        let own_name = row.id.get(..12).unwrap_or(&row.id);
+        self.with_container(&row, || self.snapshots(LOCAL).mount_as(&row.id, own_name, directory, listener))
     }
 
     /// Mounts a container or, if there is none of this name, an image.
@@ -291,7 +289,7 @@ impl Layerstore {
     /// `NotFound` if there is no such container; `Corrupt` if its files have been deleted.
     pub fn container_usage(&self, name: &str) -> Result<Usage> {
         let row = self.container_row(name)?;
-        self.snapshots(LOCAL).usage(&row.id).map_err(|error| named(error, &row))
+        self.with_container(&row, || self.snapshots(LOCAL).usage(&row.id))
     }
 
     /// A container, and what it is stacked from.
@@ -302,7 +300,7 @@ impl Layerstore {
     ) -> Result<(ContainerRow, Ready)> {
         let row = self.container_row(name)?;
         let what = format!("container {}", row.name);
-        let ready = self.ready(LOCAL, &row.id, &what, listener).map_err(|error| named(error, &row))?;
+        let ready = self.with_container(&row, || self.ready(LOCAL, &row.id, &what, listener))?;
         Ok((row, ready))
     }
 }
@@ -313,7 +311,7 @@ pub(crate) fn subject(id: &str) -> Subject {
 }
 
 /// Says it with the container's name where the store knows only its key.
-fn named(error: Error, row: &ContainerRow) -> Error {
+pub(crate) fn named(error: Error, row: &ContainerRow) -> Error {
     use layerstore_store::Error as Store;
     let what = || format!("container {}", row.name);
     match error {

@@ -18,6 +18,7 @@ mod error;
 mod event;
 mod export;
 mod fixup;
+mod gone;
 mod images;
 mod info;
 mod layers;
@@ -37,6 +38,7 @@ mod remove;
 mod rootfs;
 mod save;
 mod snapshots;
+mod usage;
 
 use std::path::Path;
 
@@ -65,7 +67,7 @@ pub use layerstore_registry as registry;
 pub use layerstore_store::Error as StoreError;
 pub use layerstore_store::{
     IdMap, IdRange, LOCAL, Labels, MAX_LABEL, Mount, Settings, Size, SnapshotCommit, SnapshotInfo,
-    SnapshotKind, Usage,
+    SnapshotKind, Space, Usage,
 };
 pub use layerstore_unpack::{Devices, Limits, Privileged};
 pub use load::{LoadOptions, LoadReport, LoadedImage, Source};
@@ -77,6 +79,9 @@ pub use remove::Removed;
 pub use rootfs::{FileEntry, FileKind, ListOptions};
 pub use save::{SaveOptions, SaveReport};
 pub use snapshots::{Filter, FilterError, Parent, PrepareOptions, Snapshots};
+pub use usage::{
+    ContainerUsage, DetailedUsage, DiskUsage, ImageUsage, LayerUsage, Part, PartKind, VariantUsage,
+};
 
 /// An open image store. Clones are the same store.
 #[derive(Debug, Clone)]

@@ -74,13 +74,14 @@ impl Layerstore {
         self.store.forget_stale_mounts()?;
         self.store.settle()?;
         self.refuse_over_store(directory)?;
-        let found = self.find(name)?;
-        let image = unpackable(name, &found)?;
-        let trees = self.unpacked(image, listener)?;
-        let point = directory.map_or(MountPoint::Own(image.manifest.short()), MountPoint::At);
-        let subject = Subject::Image(image.manifest.clone());
-        let (stack, options) = (self.read_only(&trees), self.mount_options(&Settings::default())?);
-        Ok(self.store.mount(&subject, &trees, point, &stack, &options)?)
+        self.with_image(name, |found| {
+            let image = unpackable(name, found)?;
+            let trees = self.unpacked(image, listener)?;
+            let point = directory.map_or(MountPoint::Own(image.manifest.short()), MountPoint::At);
+            let subject = Subject::Image(image.manifest.clone());
+            let (stack, options) = (self.read_only(&trees), self.mount_options(&Settings::default())?);
+            Ok(self.store.mount(&subject, &trees, point, &stack, &options)?)
+        })
     }
 
     /// The stack of `trees`, topmost first, with nothing to write to.

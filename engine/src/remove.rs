@@ -38,13 +38,14 @@ impl Layerstore {
     /// # }
     /// ```
     pub fn tag(&self, source: &str, target: &Reference) -> Result<()> {
-        let found = self.find(source)?;
-        refuse_reserved(target)?;
-        if target.digest().is_some() {
-            return Err(Error::DigestAsTag { name: target.familiar() });
-        }
-        self.store.set_reference(LOCAL, &target.to_string(), &found.target)?;
-        Ok(())
+        self.with_image(source, |found| {
+            refuse_reserved(target)?;
+            if target.digest().is_some() {
+                return Err(Error::DigestAsTag { name: target.familiar() });
+            }
+            self.store.set_reference(LOCAL, &target.to_string(), &found.target)?;
+            Ok(())
+        })
     }
 
     /// Removes a name, and with the last name the image and what only it uses.
@@ -71,7 +72,10 @@ impl Layerstore {
     /// ```
     pub fn remove(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
         self.store.forget_stale_mounts()?;
-        let found = self.find(name)?;
+        self.with_image(name, |found| self.remove_found(name, found, force))
+    }
+
+    fn remove_found(&self, name: &str, found: &Found, force: bool) -> Result<Vec<Removed>> {
         let untag = match &found.by_name {
             Some(name) => vec![name.clone()],
             None => {
@@ -89,12 +93,12 @@ impl Layerstore {
             }
         };
         if !force {
-            refuse_pinned(name, &found, &untag)?;
+            refuse_pinned(name, found, &untag)?;
         }
         let last = untag.len() == found.names.len();
         if last && !force {
-            self.refuse_if_mounted(name, &found)?;
-            self.refuse_if_used(name, &found)?;
+            self.refuse_if_mounted(name, found)?;
+            self.refuse_if_used(name, found)?;
         }
         // Nothing else needs what only this image led to; what is left is a matter of the next collection.
         let victims = if last { self.store.below(&found.target)? } else { Vec::new() };
@@ -114,7 +118,7 @@ impl Layerstore {
         let gone: Vec<Object> =
             forgotten.victims.into_iter().map(|index| victims[index].object.clone()).collect();
         self.store.sweep(&gone)?;
-        Ok(report(&found, &untag, &gone))
+        Ok(report(found, &untag, &gone))
     }
 
     fn refuse_if_mounted(&self, name: &str, found: &Found) -> Result<()> {

@@ -17,6 +17,7 @@ use crate::disk::Durable;
 use crate::error::{DbContext as _, Error, Result};
 use crate::layout::Layout;
 use crate::lock::{Claim, Key, Mode};
+use crate::log_files;
 use crate::reserve;
 use crate::schema::{APPLICATION_ID, KNOWN_FEATURES, MIGRATIONS};
 
@@ -95,6 +96,7 @@ impl Database {
             )
             .db("configure the connection")?;
         check_features(&connection, layout.root())?;
+        log_files::keep(&connection, layout);
         Ok(Self { connection: Mutex::new(connection), durable, layout: layout.clone() })
     }
 

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! ROOT/                   mode 0700: trees hold set-user-ID files of strangers
-//!   layerstore.db         SQLite, WAL; see the schema module
+//!   layerstore.db         SQLite, WAL; see the schema module. Its `-wal` and `-shm` stay when nobody uses it
 //!   lock                  its byte ranges are the locks between processes
 //!   blobs/<alg>/<hex>     complete, durable, never changed, mode 0444 (the OCI layout's form)
 //!   ingest/<session>/     what a live session has not completed
@@ -40,6 +40,7 @@ mod ingest;
 mod last_use;
 mod layout;
 mod lock;
+mod log_files;
 mod meta;
 mod mount;
 mod overlay;

@@ -13,6 +13,8 @@ use crate::layout::Layout;
 
 /// What is kept: enough for the index of the log, and for some transactions.
 const RESERVE: u64 = 512 << 10;
+/// The index of the log, with as much again for what is done then.
+const INDEX: u64 = 64 << 10;
 /// From so much free space on nobody misses it.
 const PLENTY: u64 = 8 << 20;
 
@@ -22,8 +24,7 @@ pub(crate) fn keep(layout: &Layout) {
     if path.exists() {
         return;
     }
-    let Ok(space) = statvfs(layout.root()) else { return };
-    if space.f_bavail.saturating_mul(space.f_frsize) < PLENTY {
+    if !is_plenty(layout) {
         return;
     }
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
@@ -32,6 +33,21 @@ pub(crate) fn keep(layout: &Layout) {
     {
         // A filesystem that cannot, or that is full by now.
         fs::remove_file(&path).unwrap_or_default();
+    }
+}
+
+/// Whether there is so much free space that nobody misses a little.
+pub(crate) fn is_plenty(layout: &Layout) -> bool {
+    statvfs(layout.root()).is_ok_and(|space| space.f_bavail.saturating_mul(space.f_frsize) >= PLENTY)
+}
+
+/// Gives the reserve up on a full disk with blocks smaller than 4 KiB. SQLite gets the space for the index of its log with
+/// a byte in each 4 KiB of it, which are memory that it shares with others: where the rest has no blocks and there are none
+/// left, the kernel kills who writes there.
+pub(crate) fn give_up_early(layout: &Layout) {
+    let Ok(space) = statvfs(layout.root()) else { return };
+    if space.f_frsize < 4096 && space.f_bavail.saturating_mul(space.f_frsize) < INDEX {
+        give_up(layout);
     }
 }
 

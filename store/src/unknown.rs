@@ -64,12 +64,33 @@ impl Store {
     ///
     /// Where something can neither be moved nor be said to be in use. What was moved before stays in the trash.
     pub fn discard_unknown(&self, unknown: &[Unknown]) -> Result<Vec<Discard>> {
+        self.sort(unknown, Sorter::new)
+    }
+
+    /// Says what [`Store::discard_unknown`] would do, and does nothing; with `interrupted` as if no interrupted pull wanted
+    /// to go on with anything.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read.
+    pub fn judge_unknown(&self, unknown: &[Unknown], interrupted: bool) -> Result<Vec<Discard>> {
+        self.sort(unknown, |store| {
+            let sorter = Sorter::new(store)?;
+            Ok(Sorter { dry: true, resumable: sorter.resumable && !interrupted, ..sorter })
+        })
+    }
+
+    fn sort<'a>(
+        &'a self,
+        unknown: &[Unknown],
+        sorter: impl Fn(&'a Self) -> Result<Sorter<'a>>,
+    ) -> Result<Vec<Discard>> {
         let mut done = Vec::with_capacity(unknown.len());
         for portion in unknown.chunks(PORTION) {
             // Who holds the second claim waits for no other.
             let _sweep = self.claim(&Key::Sweep)?;
             let _mounts = self.claim(&Key::Mounts)?;
-            let mut sorter = Sorter::new(self)?;
+            let mut sorter = sorter(self)?;
             for unknown in portion {
                 let fate = sorter.discard(&unknown.path)?;
                 done.push(Discard { unknown: unknown.clone(), fate });
@@ -86,6 +107,8 @@ pub(crate) struct Sorter<'a> {
     resumable: bool,
     mounted: HashSet<TreeId>,
     tables: Option<Tables>,
+    /// Only says what would become of it.
+    dry: bool,
 }
 
 impl<'a> Sorter<'a> {
@@ -96,6 +119,7 @@ impl<'a> Sorter<'a> {
             resumable: store.has_lasting_lease()?,
             mounted: store.mounted_trees()?,
             tables: None,
+            dry: false,
         })
     }
 
@@ -136,6 +160,9 @@ impl<'a> Sorter<'a> {
         // What a stranger put there is no download.
         let regular = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
         if self.resumable && regular {
+            if self.dry {
+                return Ok(Fate::Resumable);
+            }
             let partial = self.store.layout().partial_blob(digest);
             fs::rename(path, &partial).context("keep as a download", path)?;
             return Ok(Fate::Resumable);
@@ -171,6 +198,9 @@ impl<'a> Sorter<'a> {
     }
 
     fn trash(&self, path: &Path) -> Result<Fate> {
+        if self.dry {
+            return Ok(Fate::Trashed(path.to_owned()));
+        }
         match self.store.move_to_trash(path) {
             Ok(Some(trashed)) => Ok(Fate::Trashed(trashed)),
             Ok(None) => Ok(Fate::Explained),

@@ -6,11 +6,13 @@ mod changes;
 mod elsewhere;
 mod errors;
 mod gone;
+mod hostile;
 mod in_use;
 mod killed;
 mod listing;
 mod peers;
 mod privilege;
+mod running;
 mod same_bytes;
 
 use std::fs;

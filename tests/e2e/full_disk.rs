@@ -1,4 +1,6 @@
-//! A disk that fills up while an image is loaded.
+//! A disk that fills up while an image is loaded, and one that is full.
+
+mod cleared;
 
 use layerstore_testkit::disk::Disk;
 use layerstore_testkit::image::{Image, Layout};

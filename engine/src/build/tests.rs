@@ -97,7 +97,7 @@ impl Lab {
     fn commit(&self, name: Option<&str>, options: &CommitOptions) -> Result<Built> {
         let base = self.image("localhost/base:1");
         let name = name.map(|name| name.parse().unwrap());
-        self.store.commit_tree(Some(&base), &self.at("upper"), name.as_ref(), options, &|_| {})
+        self.store.commit_tree(Some(&base), &self.at("upper"), name.as_ref(), options, &|| Ok(()), &|_| {})
     }
 
     fn mounted(&self, name: &str) -> Snapshot {
@@ -247,7 +247,8 @@ fn privileged_without_a_base_the_directory_is_the_image() {
     std::fs::write(lab.at("upper/file"), "x").unwrap();
     let name = "alone".parse().unwrap();
     let options = CommitOptions { unpack: false, ..CommitOptions::default() };
-    let built = lab.store.commit_tree(None, &lab.at("upper"), Some(&name), &options, &|_| {}).unwrap();
+    let built =
+        lab.store.commit_tree(None, &lab.at("upper"), Some(&name), &options, &|| Ok(()), &|_| {}).unwrap();
     assert_eq!(lab.store.store.tree(&built.diff_id).unwrap(), None);
     assert_eq!(lab.store.store.blob(&built.layer).unwrap().unwrap().diff_id, Some(built.diff_id.clone()));
     Snapshot::of(lab.at("upper")).assert_same(&lab.mounted("alone"));
@@ -267,8 +268,14 @@ fn privileged_a_name_moves_and_nothing_is_lost() {
         .unwrap();
     assert_eq!(lab.image(&third.id.to_string()).config, third.id);
     let digest: Reference = format!("app@{}", first.manifest).parse().unwrap();
-    let error =
-        lab.store.commit_tree(None, &lab.at("upper"), Some(&digest), &CommitOptions::default(), &|_| {});
+    let error = lab.store.commit_tree(
+        None,
+        &lab.at("upper"),
+        Some(&digest),
+        &CommitOptions::default(),
+        &|| Ok(()),
+        &|_| {},
+    );
     assert!(matches!(error, Err(Error::DigestAsTag { .. })));
 }
 

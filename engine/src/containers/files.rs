@@ -4,15 +4,15 @@ use std::io::{BufWriter, Write};
 
 use layerstore_oci::Reference;
 use layerstore_store::{ContainerRow, ImageInfo};
-use layerstore_unpack::{DiffError, Holes};
+use layerstore_unpack::{DiffError, Diffed, Holes};
 
-use super::named;
 use crate::Layerstore;
 use crate::build::{Built, CommitOptions};
 use crate::changes::{Change, Parents, changes};
 use crate::error::{Error, Result};
 use crate::event::Listener;
 use crate::export::export;
+use crate::ready::Ready;
 
 /// Bytes of an archive that are written at once.
 const BUFFER: usize = 256 << 10;
@@ -43,9 +43,11 @@ impl Layerstore {
     ) -> Result<()> {
         let (row, ready) = self.ready_container(container, listener)?;
         let name = format!("container {}", row.name);
-        let before = self.rootfs_of(&name, &ready.below)?;
-        let after = self.rootfs_of(&name, &ready.trees())?;
-        changes(&before, &after, Parents::All, each)
+        self.with_container(&row, || {
+            let before = self.rootfs_of(&name, &ready.below)?;
+            let after = self.rootfs_of(&name, &ready.trees())?;
+            changes(&before, &after, Parents::All, each)
+        })
     }
 
     /// Writes all files of a container to `out`, as an uncompressed tar archive. It need not be mounted, and should be at
@@ -57,8 +59,13 @@ impl Layerstore {
     /// it is read; `Io` and `NoSpace` where `out` fails.
     pub fn export(&self, container: &str, out: &mut dyn Write, listener: &Listener<'_>) -> Result<Exported> {
         let (row, ready) = self.ready_container(container, listener)?;
+        let done = self.with_container(&row, || self.write_archive(&row, &ready, out))?;
+        Ok(Exported { bytes: done.bytes, entries: done.entries, sockets: done.sockets })
+    }
+
+    fn write_archive(&self, row: &ContainerRow, ready: &Ready, out: &mut dyn Write) -> Result<Diffed> {
         let rootfs = self.rootfs_of(&format!("container {}", row.name), &ready.trees())?;
-        let done = self.writing(out, |out| {
+        self.writing(out, |out| {
             let out = BufWriter::with_capacity(BUFFER, out);
             let (done, mut out) = export(&rootfs, Holes::Fill, out).map_err(|error| match error {
                 Error::Tree {
@@ -68,8 +75,7 @@ impl Layerstore {
             })?;
             out.flush().map_err(|source| Error::Output { source })?;
             Ok(done)
-        })?;
-        Ok(Exported { bytes: done.bytes, entries: done.entries, sockets: done.sockets })
+        })
     }
 
     /// Makes an image of a container: that it was made from, with one more layer. The container stays as it is, and
@@ -107,7 +113,10 @@ impl Layerstore {
             return Err(Error::NoContainer { name: container.to_owned() });
         };
         let upper = self.store.layout().diff(tree);
-        self.commit_tree(Some(&image), &upper, name, options, listener).map_err(|error| named(error, &row))
+        let is_whole = || self.refuse_gone(&row);
+        self.with_container(&row, || {
+            self.commit_tree(Some(&image), &upper, name, options, &is_whole, listener)
+        })
     }
 
     fn image_of(&self, row: &ContainerRow) -> Result<ImageInfo> {

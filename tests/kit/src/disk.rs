@@ -1,7 +1,8 @@
 //! Small file systems of their own, for what happens when a disk is full, cannot be written, or loses its
 //! power.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -20,6 +21,15 @@ impl Disk {
         let dir = tempfile::tempdir().unwrap();
         let image = dir.path().join("image");
         format_ext4(&image, megabytes);
+        Self::mount(dir, Command::new("mount").args(["-o", "loop"]).arg(image))
+    }
+
+    /// The same with more options for `mkfs.ext4`, such as the number of inodes.
+    pub fn ext4_with(megabytes: u64, options: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
+        command(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).args(options).arg(&image));
         Self::mount(dir, Command::new("mount").args(["-o", "loop"]).arg(image))
     }
 
@@ -89,6 +99,30 @@ impl Disk {
     pub fn free(&self) -> u64 {
         let stat = rustix::fs::statvfs(&self.path).unwrap();
         stat.f_bavail * stat.f_frsize
+    }
+
+    /// Takes all bytes that are left for the file `name`, which may be there already. Returns how many that were.
+    pub fn fill(&self, name: &str) -> u64 {
+        let mut file = OpenOptions::new().create(true).append(true).open(self.path.join(name)).unwrap();
+        let mut written = 0;
+        for size in [1 << 20, 4096, 512, 1] {
+            let noise = vec![7; size];
+            while let Ok(count @ 1..) = file.write(&noise) {
+                written += count as u64;
+            }
+        }
+        // What is promised to a file that is not written out yet may turn out to be less.
+        drop(file.sync_all());
+        written
+    }
+
+    /// Takes all inodes that are left for files in the folder `name`.
+    pub fn fill_with_files(&self, name: &str) {
+        let folder = self.path.join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let first = std::fs::read_dir(&folder).unwrap().count();
+        let full = (first..).find_map(|i| File::create_new(folder.join(i.to_string())).err()).unwrap();
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull, "{full}");
     }
 
     /// From now on every write fails.

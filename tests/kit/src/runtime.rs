@@ -53,6 +53,19 @@ impl Runtime {
         Run::of(command.args(["run", "--bundle"]).arg(bundle).arg(guard.id), &[])
     }
 
+    /// Starts the container of a bundle, which runs until it ends or the value goes.
+    #[track_caller]
+    pub fn start(self, bundle: &Path) -> Running {
+        let state = tempfile::Builder::new().prefix("layerstore-run-").tempdir().unwrap();
+        let running = Running { runtime: self, state };
+        let mut command = self.command(running.state.path());
+        command.args(["run", "--detach", "--bundle"]).arg(bundle).arg(running.id());
+        // It would keep the pipes of a command whose output is read to its end.
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        assert!(status.success(), "{command:?} failed");
+        running
+    }
+
     fn command(self, state: &Path) -> Command {
         let mut command = Command::new("timeout");
         command.args(["--kill-after=5", TIME_LIMIT]);
@@ -74,6 +87,31 @@ fn is_hybrid() -> bool {
     !Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
         && fs::read_to_string("/sys/fs/cgroup/unified/cgroup.controllers")
             .is_ok_and(|controllers| !controllers.trim().is_empty())
+}
+
+/// A container that runs by itself.
+#[derive(Debug)]
+pub struct Running {
+    runtime: Runtime,
+    state: tempfile::TempDir,
+}
+
+impl Running {
+    fn id(&self) -> &str {
+        self.state.path().file_name().unwrap().to_str().unwrap()
+    }
+
+    /// Runs a program inside of it.
+    #[must_use = "either look at the output or assert the exit status"]
+    pub fn exec(&self, args: &[&str]) -> Run {
+        Run::of(self.runtime.command(self.state.path()).arg("exec").arg(self.id()).args(args), &[])
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(Container { runtime: self.runtime, state: self.state.path(), id: self.id() });
+    }
 }
 
 struct Container<'a> {

@@ -1,6 +1,6 @@
 //! Which images a list shows.
 
-use layerstore::oci::Reference;
+use layerstore::oci::{NamePattern, Reference};
 use layerstore::{Error, ImageSummary};
 
 use crate::args::Filter;

@@ -241,7 +241,9 @@
     mark();
   };
   const title = (item, { w, h }) => {
-    const name = el('span', { class: 'name' }, el('bdi', { text: item.label }));
+    // Of a long name the end says more than the registry it begins with.
+    const label = item.kind === 'image' && item.label.length * 7 > w - 60 ? item.label.slice(item.label.lastIndexOf('/') + 1) : item.label;
+    const name = el('span', { class: 'name' }, el('bdi', { text: label }));
     if (w > 120 || (item.kind !== 'image' && w > 72 && h > 36)) name.append(' ', el('span', { class: 'size', text: bytes(item.size) }));
     return name;
   };
@@ -277,7 +279,7 @@
       const inSelected = item.parent !== null && item.parent.key === state.selected;
       const aroundIt = item.children.some((child) => child.key === state.selected || close.has(child.key));
       box.classList.toggle('selected', isSelected);
-      box.classList.toggle('related', isRelated && !isSelected);
+      box.classList.toggle('related', isRelated && !isSelected && !inSelected);
       box.classList.toggle('goes', goes(item));
       const isFar = state.selected !== null && close.size > 0 && !(isSelected || isRelated || inSelected || aroundIt || (item.parent && close.has(item.parent.key)));
       box.classList.toggle('far', isFar || (state.query !== '' && !matches(item)));
@@ -426,7 +428,7 @@
 
   const COLUMNS = [
     ['name', 'Image', (i) => nameOf(images[i])], ['used', 'Last used', (i) => lastUse[i] ?? -Infinity], ['created', 'Created', (i) => images[i].created ?? -Infinity],
-    ['unique', 'Unique', (i) => unique[i]], ['shared', 'Shared', (i) => shared[i]], ['freed', 'Freed if removed', (i) => images[i].freed], ['containers', 'Containers', (i) => images[i].containers.length],
+    ['unique', 'Unique', (i) => unique[i]], ['shared', 'Shared', (i) => shared[i]], ['freed', 'Freed', (i) => images[i].freed], ['containers', 'Containers', (i) => images[i].containers.length],
   ];
   const drawTable = () => {
     const by = COLUMNS.find(([key]) => key === state.sort)[2];
@@ -441,7 +443,7 @@
       const values = [ago(lastUse[i]), image.created === null ? '–' : ago(image.created), bytes(unique[i]), bytes(shared[i]), bytes(image.freed), String(image.containers.length)];
       return el('tr', { 'data-key': `i${i}`, 'aria-selected': state.selected === `i${i}` },
         el('th', { scope: 'row' }, el('button', { type: 'button', class: 'link', click: () => { select(`i${i}`); $('panel').scrollIntoView({ block: 'nearest' }); } }, el('bdi', { text: nameOf(image) })),
-          ...marks.map((text) => el('span', { class: 'badge', text }))), ...values.map((text) => el('td', { text })));
+          ...marks.flatMap((text) => [' ', el('span', { class: 'badge', text })])), ...values.map((text) => el('td', { text })));
     };
     const shown = state.all ? found : found.slice(0, ROWS);
     $('table').replaceChildren(el('caption', { text: `${count(found.length, 'image')}${state.query === '' ? '' : ` of ${images.length.toLocaleString('en')}`}` }), el('thead', {}, head), el('tbody', {}, ...shown.map(row)));
@@ -452,18 +454,21 @@
 
   // What surrounds the map
 
+  const most = policies.reduce((best, { freed }) => Math.max(best, freed), 0);
+  const drawFigures = () => {
+    const { total, available } = data.filesystem;
+    const policy = policies[state.policy];
+    const figure = (term, value, note) => el('div', {}, el('dt', { text: term }), el('dd', {}, el('b', { text: value }), el('span', { text: note })));
+    $('figures').replaceChildren(
+      figure('On disk', bytes(data.total.allocated), total > 0 ? `${percent(data.total.allocated, total)} of the filesystem` : ''),
+      figure('Free on the filesystem', bytes(available), policy ? `${bytes(available + policy.freed)} then` : `of ${bytes(total)}`),
+      figure('Images', images.length.toLocaleString('en'), policy ? `${(images.length - going[state.policy].images.size).toLocaleString('en')} then` : `${count(layers.length, 'layer')}, ${count(containers.length, 'container')}`),
+      policy ? figure('Freed by this', bytes(policy.freed), policy.command) : figure('Could be freed', bytes(most), policies.length > 0 ? 'by what frees most, see below' : ''));
+  };
   const drawHead = () => {
     document.title = `Disk use of ${data.root}`;
     $('root').textContent = data.root;
     $('made').textContent = `as of ${date(data.made_at)}`;
-    const { total, available } = data.filesystem;
-    const figure = (term, value, note) => el('div', {}, el('dt', { text: term }), el('dd', {}, el('b', { text: value }), el('span', { text: note })));
-    const most = policies.reduce((best, { freed }) => Math.max(best, freed), 0);
-    $('figures').replaceChildren(
-      figure('On disk', bytes(data.total.allocated), total > 0 ? `${percent(data.total.allocated, total)} of the filesystem` : ''),
-      figure('Free on the filesystem', bytes(available), `of ${bytes(total)}`),
-      figure('Images', images.length.toLocaleString('en'), `${count(layers.length, 'layer')}, ${count(containers.length, 'container')}`),
-      figure('Could be freed', bytes(most), policies.length > 0 ? 'by the furthest policy below' : ''));
     const all = sum(data.rows, (row) => row.allocated);
     data.rows.forEach((row, i) => {
       const part = el('span', { 'data-kind': i % 8 });
@@ -486,6 +491,7 @@
   const choosePolicy = (i) => {
     state.policy = i;
     mark();
+    drawFigures();
     drawTable();
     drawLegend();
     const policy = policies[i];
@@ -493,18 +499,19 @@
   };
   radios($('modes'), 'mode', [['disk', 'disk'], ['trees', 'trees'], ['blobs', 'blobs']], state.mode, (mode) => { state.mode = mode; draw(); drawPanel(); drawLegend(); });
   radios($('colours'), 'colour', [['age', 'last use'], ['sharing', 'sharing']], state.colour, (colour) => { state.colour = colour; draw(); drawLegend(); });
-  const most = policies.reduce((best, { freed }) => Math.max(best, freed), 1);
   radios($('policies'), 'policy', [[-1, el('span', { class: 'policy' }, el('span', { text: 'Nothing: only show' }))], ...policies.map((policy, i) => {
     const share = el('i');
-    share.style.width = `${100 * policy.freed / most}%`;
+    share.style.width = `${100 * policy.freed / Math.max(most, 1)}%`;
     return [i, el('span', { class: 'policy' }, el('code', { text: policy.command }), el('b', { text: bytes(policy.freed) }), el('span', { class: 'share' }, share),
       el('span', { class: 'note', text: [count(policy.images.length, 'image'), policy.note].filter(Boolean).join('; ') }))];
   })], state.policy, choosePolicy);
 
   $('search').addEventListener('input', (event) => { state.query = event.target.value.trim().toLowerCase(); mark(); drawTable(); });
   $('search').addEventListener('keydown', (event) => {
-    const first = [...views.values()].find(({ item, level }) => level === 1 && matches(item));
-    if (event.key === 'Enter' && first) { map.focus(); select(first.item.key); }
+    if (event.key !== 'Enter' || state.query === '') return;
+    const shown = [...views.values()].map(({ item }) => item).filter(matches);
+    const first = shown.find((item) => item.kind === 'image') ?? shown[0];
+    if (first) { map.focus(); select(first.key); }
   });
   const THEMES = ['auto', 'light', 'dark'];
   $('theme').addEventListener('click', () => {
@@ -521,6 +528,7 @@
   });
 
   drawHead();
+  drawFigures();
   drawLegend();
   drawPanel();
   drawTable();

@@ -197,17 +197,17 @@ impl Chromium {
     /// Gives the page another size, in pixels.
     #[track_caller]
     pub fn resize(&mut self, width: u32, height: u32) {
-        let size =
-            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
         self.ask("Emulation.setDeviceMetricsOverride", &size);
         self.settle();
     }
 
-    /// Lets the page believe that the person prefers this, as in `prefers-color-scheme` and `dark`.
+    /// Lets the page believe that the person prefers this: pairs as `prefers-color-scheme` and `dark`.
     #[track_caller]
-    pub fn prefer(&mut self, feature: &str, value: &str) {
-        let media = json!({ "features": [{ "name": feature, "value": value }] });
-        self.ask("Emulation.setEmulatedMedia", &media);
+    pub fn prefer(&mut self, features: &[(&str, &str)]) {
+        let feature = |(name, value): &(&str, &str)| json!({ "name": name, "value": value });
+        let features: Vec<Value> = features.iter().map(feature).collect();
+        self.ask("Emulation.setEmulatedMedia", &json!({ "features": features }));
         self.settle();
     }
 

@@ -30,7 +30,9 @@ fn layer(seed: u64, blob: u64, tree: u64) -> PictureLayer {
 fn image(names: &[&str], days: Option<i64>, layers: &[usize]) -> PictureImage {
     PictureImage {
         names: names.iter().map(|&name| name.to_owned()).collect(),
-        id: digest(names.first().map_or(77, |name| name.len() as u64) + 500 + layers[layers.len() - 1] as u64),
+        id: digest(
+            names.first().map_or(77, |name| name.len() as u64) + 500 + layers[layers.len() - 1] as u64,
+        ),
         platform: "linux/amd64".to_owned(),
         created: Some(NOW - 100 * DAY),
         last_used: days.map(|days| NOW - days * DAY),
@@ -85,8 +87,26 @@ fn bytes(layer: &PictureLayer) -> u64 {
 /// A few images as people have them. Layer 0 is in images 0, 1, 2 and 6; layer 1 in images 3 and 4.
 pub(super) fn store() -> Picture {
     let layers = [
-        (49, 125), (52, 140), (21, 70), (64, 190), (33, 95), (18, 48), (210, 640), (87, 240), (12, 33), (4, 9), (120, 0),
-        (41, 130), (28, 77), (310, 905), (55, 160), (3, 8), (75, 201), (9, 21), (140, 460), (30, 80),
+        (49, 125),
+        (52, 140),
+        (21, 70),
+        (64, 190),
+        (33, 95),
+        (18, 48),
+        (210, 640),
+        (87, 240),
+        (12, 33),
+        (4, 9),
+        (120, 0),
+        (41, 130),
+        (28, 77),
+        (310, 905),
+        (55, 160),
+        (3, 8),
+        (75, 201),
+        (9, 21),
+        (140, 460),
+        (30, 80),
     ];
     let mut images = vec![
         image(&["docker.io/library/node:22", "node:lts"], Some(0), &[0, 2, 3, 4]),
@@ -134,4 +154,67 @@ pub(super) fn store() -> Picture {
         ],
         ..Picture::default()
     })
+}
+
+/// So many images with so many layers each, every tenth layer shared with the next image instead of its own.
+pub(super) fn large(images: usize, layers: usize) -> Picture {
+    let mut rng = Rng::new(7);
+    let mut picture = Picture { root: "/var/lib/layerstore".to_owned(), ..Picture::default() };
+    for index in 0..images {
+        let first = picture.layers.len();
+        for _ in 0..layers {
+            let (blob, tree) = (1 + rng.below(40), 1 + rng.below(120));
+            picture.layers.push(layer(picture.layers.len() as u64, blob, tree));
+        }
+        let mut stack: Vec<usize> = (first..first + layers).collect();
+        if layers > 1 && index > 0 {
+            stack[0] = first - layers;
+        }
+        let name = format!("registry.example.com/team-{}/service-{index}:{}", index % 17, index % 5);
+        let days = (index % 7 > 0).then(|| i64::try_from(rng.below(300)).unwrap());
+        picture.images.push(image(&[&name], days, &stack));
+    }
+    let every = |n: usize| (0..images).step_by(n).collect();
+    picture.policies = vec![
+        PolicyPreview {
+            command: "layerstore gc --unused-for 30d".to_owned(),
+            images: every(3),
+            ..PolicyPreview::default()
+        },
+        PolicyPreview {
+            command: "layerstore gc --keep-last 3".to_owned(),
+            images: every(2),
+            ..PolicyPreview::default()
+        },
+    ];
+    complete(picture)
+}
+
+/// What would run, be fetched, or break out, were it ever taken for more than text.
+pub(super) const EVIL: &str = "</script><script>window.pwned=1</script><img src=x onerror=\"window.pwned=2\">\
+    --><svg onload=window.pwned=3>'\"`${window.pwned=4}&lt;&amp;{{data}}{{script}}\u{2028}\u{2029}\u{202e}gnp\u{0}\\";
+
+/// A store in which every text is [`EVIL`].
+pub(super) fn hostile() -> Picture {
+    let mut picture = store();
+    let evil = || EVIL.to_owned();
+    picture.root = evil();
+    for image in &mut picture.images {
+        image.names = vec![evil(), "__proto__".to_owned(), "constructor".to_owned()];
+        (image.id, image.platform) = (evil(), evil());
+        image.containers.iter_mut().for_each(|name| *name = evil());
+        image.created = Some(i64::MAX);
+    }
+    for layer in &mut picture.layers {
+        (layer.diff_id, layer.blob, layer.media) = (evil(), Some(evil()), evil());
+    }
+    for container in &mut picture.containers {
+        (container.name, container.image) = (evil(), evil());
+    }
+    picture.garbage.iter_mut().for_each(|garbage| garbage.what = evil());
+    picture.rows.iter_mut().for_each(|row| row.kind = evil());
+    for policy in &mut picture.policies {
+        (policy.command, policy.note) = (evil(), evil());
+    }
+    picture
 }

@@ -18,13 +18,18 @@
 
   // Words and numbers
 
+  // What cannot be seen, or turns around the text behind it, is shown as its number. Isolation (`bdi`) is not enough:
+  // it ends with a paragraph, which a name may hold the end of.
+  const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
+  const seen = (text) => String(text).replace(HIDDEN, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  const say = (id, text) => { $(id).textContent = seen(text); };
   const el = (tag, properties = {}, ...children) => {
     const made = document.createElement(tag);
     for (const [name, value] of Object.entries(properties)) {
       if (value === undefined || value === false) continue;
-      if (name === 'text') made.textContent = value;
+      if (name === 'text') made.textContent = seen(value);
       else if (name === 'click') made.addEventListener('click', value);
-      else made.setAttribute(name, value === true ? '' : value);
+      else made.setAttribute(name, value === true ? '' : seen(value));
     }
     made.append(...children);
     return made;
@@ -284,7 +289,7 @@
       const isFar = state.selected !== null && close.size > 0 && !(isSelected || isRelated || inSelected || aroundIt || (item.parent && close.has(item.parent.key)));
       box.classList.toggle('far', isFar || (state.query !== '' && !matches(item)));
       box.setAttribute('aria-selected', isSelected);
-      box.setAttribute('aria-label', describe(item) + (isRelated && !isSelected ? ', belongs to the selection' : ''));
+      box.setAttribute('aria-label', seen(describe(item) + (isRelated && !isSelected ? ', belongs to the selection' : '')));
     }
     const view = viewOf(state.selected);
     if (view) map.setAttribute('aria-activedescendant', view.box.id); else map.removeAttribute('aria-activedescendant');
@@ -355,8 +360,8 @@
   map.addEventListener('click', (event) => { const view = boxAt(event); if (view) select(view.item.key); });
   map.addEventListener('dblclick', (event) => { const view = boxAt(event); if (view && view.item.children.length > 0) open(view.item); });
   map.addEventListener('focus', () => { if (state.selected === null) { const first = views.values().next().value; if (first) select(first.item.key); } });
-  map.addEventListener('pointermove', (event) => { const view = boxAt(event); $('hint').textContent = view ? describe(view.item) : ''; });
-  map.addEventListener('pointerleave', () => { $('hint').textContent = ''; });
+  map.addEventListener('pointermove', (event) => { const view = boxAt(event); say('hint', view ? describe(view.item) : ''); });
+  map.addEventListener('pointerleave', () => { say('hint', ''); });
 
   // The panel
 
@@ -414,13 +419,13 @@
     const item = nodes.get(state.selected);
     if (!item) {
       $('panel').replaceChildren(el('h2', { text: 'Selection', tabindex: -1 }), el('p', { class: 'quiet', text: 'Choose a box of the map or an image of the list: what it takes, who shares it and what removing it would free is shown here.' }));
-      $('live').textContent = '';
+      say('live', '');
       return;
     }
     const [kind, name, content, spoken] = PANELS[item.kind](item);
     $('panel').replaceChildren(el('h2', { tabindex: -1 }, el('span', { class: 'kind', text: kind }), ' ', el('bdi', { text: name })), ...content);
     $('panel').scrollTop = 0;
-    $('live').textContent = spoken + (goes(item) ? ', would go' : '');
+    say('live', spoken + (goes(item) ? ', would go' : ''));
   };
   $('panel').addEventListener('keydown', (event) => { if (event.key === 'Escape') { event.preventDefault(); map.focus(); } });
 
@@ -448,7 +453,7 @@
     const shown = state.all ? found : found.slice(0, ROWS);
     $('table').replaceChildren(el('caption', { text: `${count(found.length, 'image')}${state.query === '' ? '' : ` of ${images.length.toLocaleString('en')}`}` }), el('thead', {}, head), el('tbody', {}, ...shown.map(row)));
     $('all').hidden = shown.length === found.length;
-    $('all').textContent = `Show all ${found.length.toLocaleString('en')}`;
+    say('all', `Show all ${found.length.toLocaleString('en')}`);
   };
   $('all').addEventListener('click', () => { state.all = true; drawTable(); });
 
@@ -466,9 +471,9 @@
       policy ? figure('Freed by this', bytes(policy.freed), policy.command) : figure('Could be freed', bytes(most), policies.length > 0 ? 'by what frees most, see below' : ''));
   };
   const drawHead = () => {
-    document.title = `Disk use of ${data.root}`;
-    $('root').textContent = data.root;
-    $('made').textContent = `as of ${date(data.made_at)}`;
+    document.title = seen(`Disk use of ${data.root}`);
+    say('root', data.root);
+    say('made', `as of ${date(data.made_at)}`);
     const all = sum(data.rows, (row) => row.allocated);
     data.rows.forEach((row, i) => {
       const part = el('span', { 'data-kind': i % 8 });
@@ -495,7 +500,7 @@
     drawTable();
     drawLegend();
     const policy = policies[i];
-    $('live').textContent = policy ? `${policy.command}: ${bytes(policy.freed)} freed, ${count(policy.images.length, 'image')} would go` : 'no policy';
+    say('live', policy ? `${policy.command}: ${bytes(policy.freed)} freed, ${count(policy.images.length, 'image')} would go` : 'no policy');
   };
   radios($('modes'), 'mode', [['disk', 'disk'], ['trees', 'trees'], ['blobs', 'blobs']], state.mode, (mode) => { state.mode = mode; draw(); drawPanel(); drawLegend(); });
   radios($('colours'), 'colour', [['age', 'last use'], ['sharing', 'sharing']], state.colour, (colour) => { state.colour = colour; draw(); drawLegend(); });

@@ -142,14 +142,14 @@ impl Chromium {
     /// Clicks into the middle of the first element that `selector` finds, after scrolling there.
     #[track_caller]
     pub fn click(&mut self, selector: &str) {
-        let middle = format!(
-            "(() => {{ const found = document.querySelector({}); if (!found) return null; \
-             found.scrollIntoView({{ block: 'center' }}); const {{ x, y, width, height }} = \
-             found.getBoundingClientRect(); return [x + width / 2, y + height / 2]; }})()",
-            json!(selector)
-        );
-        let at = self.evaluate(&middle);
-        assert!(at.is_array(), "nothing is {selector}");
+        let find = format!("document.querySelector({})", json!(selector));
+        assert_eq!(self.evaluate(&format!("{find} !== null")), true, "nothing is {selector}");
+        self.evaluate(&format!("void {find}.scrollIntoView({{ block: 'center' }})"));
+        // Where it is once the page has been scrolled and drawn.
+        self.settle();
+        let at = self.evaluate(&format!(
+            "(({{ x, y, width, height }}) => [x + width / 2, y + height / 2])({find}.getBoundingClientRect())"
+        ));
         for (kind, buttons) in [("mouseMoved", 0), ("mousePressed", 1), ("mouseReleased", 0)] {
             let button = if kind == "mouseMoved" { "none" } else { "left" };
             let event = json!({ "type": kind, "x": at[0], "y": at[1], "button": button, "buttons": buttons, "clickCount": 1 });

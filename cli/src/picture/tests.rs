@@ -270,11 +270,12 @@ fn a_store_of_a_thousand_images_is_shown_at_once() {
         return;
     };
     assert_eq!((picture.images.len(), picture.layers.len()), (1000, 10_000));
-    let start = Instant::now();
+    let (before, start) = (shown.browser.busy(), Instant::now());
     shown.show(&picture);
-    let took = start.elapsed();
-    println!("shown after {took:?}, {} boxes", shown.boxes(".box").len());
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    // What the page does; the clock would also count what other tests do meanwhile.
+    let took = shown.browser.busy().saturating_sub(before);
+    println!("{took:?} of work, shown after {:?}, {} boxes", start.elapsed(), shown.boxes(".box").len());
+    assert!(!took.is_zero() && took < Duration::from_secs(2), "{took:?}");
     assert!(shown.boxes(".box").len() < 6000);
     shown.browser.click("#box-i0");
     assert!(shown.text("#panel").contains("10 layers"));
@@ -351,8 +352,13 @@ fn screenshots() {
     shown.shot("narrow");
     shown.browser.resize(1400, 1000);
     shown.show(&samples::large(1000, 10));
-    shown.browser.click("#box-i7");
+    shown.eval("void document.querySelector('.list').remove()");
+    shown.browser.click("#policies label:nth-child(2)");
     shown.shot("large");
+    shown.browser.prefer(&[("prefers-color-scheme", "light"), ("prefers-reduced-motion", "reduce")]);
+    shown.browser.click("#box-i7");
+    shown.browser.press("?");
+    shown.shot("keys");
     shown.show(&samples::hostile());
     shown.browser.click("#box-l0");
     shown.shot("hostile");

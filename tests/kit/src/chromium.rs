@@ -46,7 +46,7 @@ impl Chromium {
         let mut child = Command::new("sh")
             .args(["-c", RUN, "sh", "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe"])
             .args(["--no-first-run", "--disable-background-networking", "--disable-component-update"])
-            .args(["--disable-dev-shm-usage", "--hide-scrollbars"])
+            .args(["--disable-dev-shm-usage", "--hide-scrollbars", "--disable-extensions", "--disable-sync"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .env_clear()
             .env("PATH", PATH)
@@ -81,6 +81,7 @@ impl Chromium {
         for domain in ["Page", "Runtime", "Log", "Network"] {
             browser.ask(&format!("{domain}.enable"), &json!({}));
         }
+        browser.ask("Performance.enable", &json!({ "timeDomain": "threadTicks" }));
         browser.resize(width, height);
         browser
     }
@@ -209,6 +210,15 @@ impl Chromium {
         let features: Vec<Value> = features.iter().map(feature).collect();
         self.ask("Emulation.setEmulatedMedia", &json!({ "features": features }));
         self.settle();
+    }
+
+    /// How long the page has kept a processor busy since it was opened, whatever else the machine did.
+    #[track_caller]
+    pub fn busy(&mut self) -> Duration {
+        let metrics = self.ask("Performance.getMetrics", &json!({}));
+        let metrics = metrics["metrics"].as_array().unwrap();
+        let tasks = metrics.iter().find(|metric| metric["name"] == "TaskDuration").unwrap();
+        Duration::from_secs_f64(tasks["value"].as_f64().unwrap())
     }
 
     /// What is shown, as PNG; the whole page, however long.

@@ -14,6 +14,7 @@
 //! - [`credential_helper`] keeps logins as Docker's helpers do.
 //! - [`podman`], [`docker_engine`] and [`containerd`] are other stores, each with folders of its own.
 //! - [`runtime`] runs bundles with runc and crun.
+//! - [`scale`] makes stores of many images, and times commands on them.
 //!
 //! Everything here panics when it cannot do its job: a failing helper is a failing test.
 #![allow(
@@ -44,6 +45,7 @@ pub mod require;
 pub mod rng;
 pub mod runtime;
 pub mod sandbox;
+pub mod scale;
 mod server;
 pub mod tls_front;
 pub mod token_server;

@@ -8,6 +8,7 @@ mod containers;
 mod filter;
 mod import;
 mod login;
+mod pins;
 mod remote;
 mod save;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub(crate) use filter::parse as parse_filter;
 pub(crate) use filter::{ContainerFilter, Filter};
 pub(crate) use import::Import;
 pub(crate) use login::{Login, Logout};
+pub(crate) use pins::{Pin, Unpin};
 pub(crate) use remote::{
     Manifest, ManifestInspect, ManifestReferrers, Pull, PullPolicy, Push, RegistryArgs, Search,
 };
@@ -126,6 +128,8 @@ pub(crate) enum Command {
     History(History),
     Tag(Tag),
     Rmi(Remove),
+    Pin(Pin),
+    Unpin(Unpin),
     Create(Create),
     Ps(Ps),
     Rm(RemoveContainers),
@@ -168,6 +172,7 @@ pub(crate) enum ImageCommand {
     #[command(visible_alias = "list")]
     Ls(Images),
     Mount(Mount),
+    Pin(Pin),
     Pull(Pull),
     Push(Push),
     #[command(visible_alias = "remove")]
@@ -176,6 +181,7 @@ pub(crate) enum ImageCommand {
     Tag(Tag),
     #[command(visible_alias = "unmount")]
     Umount(Umount),
+    Unpin(Unpin),
 }
 
 /// `NAME=VALUE`.
@@ -199,12 +205,14 @@ impl Command {
                 ImageCommand::Load(args) => Self::Load(args),
                 ImageCommand::Ls(args) => Self::Images(args),
                 ImageCommand::Mount(args) => Self::Mount(args),
+                ImageCommand::Pin(args) => Self::Pin(args),
                 ImageCommand::Pull(args) => Self::Pull(args),
                 ImageCommand::Push(args) => Self::Push(args),
                 ImageCommand::Rm(args) => Self::Rmi(args),
                 ImageCommand::Save(args) => Self::Save(args),
                 ImageCommand::Tag(args) => Self::Tag(args),
                 ImageCommand::Umount(args) => Self::Umount(args),
+                ImageCommand::Unpin(args) => Self::Unpin(args),
             },
             Self::Container(verb) => match verb {
                 ContainerCommand::Commit(args) => Self::Commit(args),
@@ -261,7 +269,7 @@ Filters: reference=PATTERN (may hold * and ?), dangling=true|false, label=KEY[=V
 since=IMAGE, until=TIME (a date, a time or an age such as 24h).
 
 Fields for --format: .ID .Repository .Tag .Digest .CreatedSince .CreatedAt .Size .SharedSize .UniqueSize
-.Containers
+.Containers, and beyond Docker's: .PulledAt .LastUsedAt .LastUsedSince .Pinned
 
 Examples:
   layerstore images
@@ -391,7 +399,7 @@ pub(crate) struct Remove {
     #[arg(value_name = "IMAGE", required = true, help = "Names, IDs, or the first digits of IDs")]
     pub(crate) images: Vec<String>,
 
-    /// Remove all names of an ID, and images in use; do not fail if there is no such image
+    /// Remove all names of an ID, pinned ones, and images in use; do not fail if there is no such image
     #[arg(short, long)]
     pub(crate) force: bool,
 

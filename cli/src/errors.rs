@@ -127,6 +127,7 @@ impl From<layerstore::Error> for Failure {
             Error::SeveralNames { .. } => {
                 failure.hint("remove the names one by one, or all of them at once with --force")
             }
+            Error::Pinned { .. } => failure.hint("unpin it first, or use --force"),
             Error::Mounted { target, .. } => {
                 failure.hint(format!("`layerstore umount {}` first", target.display()))
             }
@@ -180,6 +181,12 @@ impl From<layerstore::Error> for Failure {
                 failure.hint(format!("choose one of {} with --platform", present.join(", ")))
             }
             Error::ImageArchive { name } => failure.hint(format!("`layerstore load -i {name}` takes it")),
+            Error::Evicted { name, source, .. } => failure.hint(match source {
+                Some(_) => format!("once a registry has them again, `layerstore pull --no-unpack {name}` gets them too"),
+                None => format!(
+                    "`layerstore pull {name}` finds out if its registry has them; an archive that has them can be loaded"
+                ),
+            }),
             Error::NotAnImage { .. } => failure.hint("`save --format oci` takes it"),
             Error::NoDestination { .. } => {
                 failure.hint("name the destination: `layerstore push IMAGE HOST/NAME:TAG`")

@@ -8,9 +8,10 @@ mod commands;
 mod context;
 mod errors;
 mod format;
-mod glob;
 mod new_file;
 mod output;
+#[cfg_attr(not(test), expect(dead_code, reason = "`df` does not make pages yet"))]
+mod picture;
 mod progress;
 mod registry;
 mod template;

@@ -11,14 +11,16 @@ use layerstore_registry::Client;
 
 use crate::build::{Built, CommitOptions};
 use crate::cancel::Cancel;
+use crate::collect::Collected;
 use crate::containers::{Container, CreateOptions};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::load::{LoadOptions, LoadReport, Source};
 use crate::pull::{PullOptions, PullReport};
 use crate::push::{PushOptions, PushReport};
-use crate::remove::{Collected, Removed};
+use crate::remove::Removed;
 use crate::{Change, Layerstore, Usage};
+use layerstore_gc::Policy;
 
 /// Takes news, from several threads.
 pub type Progress = Arc<dyn Fn(Event) + Send + Sync>;
@@ -239,8 +241,8 @@ impl AsyncLayerstore {
     /// # Errors
     ///
     /// Those of [`Layerstore::collect`].
-    pub async fn collect(&self, dry_run: bool, interrupted: bool) -> Result<Collected> {
-        self.run(move |store| store.collect(dry_run, interrupted)).await
+    pub async fn collect(&self, policy: Policy) -> Result<Collected> {
+        self.run(move |store| store.collect(&policy)).await
     }
 
     /// What a container has written, see [`Layerstore::container_usage`].
@@ -285,7 +287,7 @@ mod tests {
             assert!(store.run(Layerstore::images).await.unwrap().is_empty());
             let error = store.create("none", CreateOptions::default(), Arc::new(|_| {})).await.unwrap_err();
             assert_eq!(error.kind(), layerstore_oci::ErrorKind::NotFound);
-            assert!(store.collect(true, false).await.unwrap().objects.is_empty());
+            assert!(store.collect(Policy::default()).await.unwrap().objects.is_empty());
         });
     }
 

@@ -16,10 +16,8 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
 use std::path::Path;
 
-use layerstore_gc::Scope;
 use layerstore_oci::{Change, Compression, DiffId, Digest, Platform, Reference};
 use layerstore_store::{ImageInfo, LOCAL, Object, Session};
 
@@ -130,8 +128,7 @@ impl Layerstore {
             work(&session, &mut new)
         };
         if result.is_err() && !new.is_empty() {
-            let scope = Scope::Only(new.into_iter().collect::<HashSet<_>>());
-            if let Err(error) = layerstore_gc::collect(&self.store, LOCAL, &[], &scope) {
+            if let Err(error) = self.store.discard(new) {
                 tracing::warn!(%error, "what was made of the image stays until the next collection");
             }
         }

@@ -49,6 +49,16 @@ pub enum Error {
         /// The blobs.
         digests: Vec<Digest>,
     },
+    /// Layers that were evicted, and cannot be fetched again.
+    #[error("{}", evicted(name, digests))]
+    Evicted {
+        /// The image as given.
+        name: String,
+        /// The blobs that are not here.
+        digests: Vec<Digest>,
+        /// Why they cannot be fetched; none if nobody is known who has them.
+        source: Option<Box<Error>>,
+    },
     /// An artifact that is no image, for an archive that holds images only.
     #[error("`{name}` is no image but an artifact of another kind, which only an OCI archive can hold")]
     NotAnImage {
@@ -233,6 +243,14 @@ pub enum Error {
         /// The image.
         id: String,
         /// Its names.
+        names: Vec<String>,
+    },
+    /// Names that are pinned.
+    #[error("image {name} is pinned{}", as_names(name, names))]
+    Pinned {
+        /// As given.
+        name: String,
+        /// The names that are pinned.
         names: Vec<String>,
     },
     /// An image that is mounted.
@@ -458,6 +476,7 @@ impl Error {
             | Self::MissingBlob { .. }
             | Self::WrongDigest { .. }
             | Self::LostBlob { .. } => ErrorKind::Corrupt,
+            Self::Evicted { source, .. } => source.as_ref().map_or(ErrorKind::NotFound, |error| error.kind()),
             Self::Name(error) => error.kind(),
             Self::Platform(error) => error.kind(),
             Self::NoPlatform { .. }
@@ -486,6 +505,7 @@ impl Error {
             | Self::BadContainerName { .. }
             | Self::WrongType { .. } => ErrorKind::InvalidInput,
             Self::SeveralNames { .. }
+            | Self::Pinned { .. }
             | Self::Mounted { .. }
             | Self::UsedByContainers { .. }
             | Self::ContainerMounted { .. } => ErrorKind::InUse,
@@ -500,9 +520,23 @@ impl Error {
     }
 }
 
+fn evicted(name: &str, digests: &[Digest]) -> String {
+    let layers = if digests.len() == 1 { "layer" } else { "layers" };
+    let count = digests.len();
+    format!("{name} cannot leave the store without {count} evicted {layers}, {}", comma(digests))
+}
+
 fn containers(names: &[String]) -> String {
     let what = if names.len() == 1 { "container" } else { "containers" };
     format!("{what} {}", names.join(", "))
+}
+
+/// The pinned names, where they are not what was given.
+fn as_names(given: &str, names: &[String]) -> String {
+    match names {
+        [one] if one == given => String::new(),
+        names => format!(" as {}", names.join(", ")),
+    }
 }
 
 fn list(platforms: &[Platform]) -> String {

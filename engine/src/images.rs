@@ -23,6 +23,12 @@ pub struct ImageSummary {
     pub created: Option<i64>,
     /// When the name got its target, in seconds since 1970.
     pub updated_at: i64,
+    /// When it was last pulled, in seconds since 1970; `None` if its target did not come from its registry.
+    pub pulled_at: Option<i64>,
+    /// When an image below the name was last mounted, pulled, or something was made from it, in seconds since 1970.
+    pub last_used_at: Option<i64>,
+    /// Whether no policy may take the name away.
+    pub pinned: bool,
     /// Bytes of its layers, unpacked.
     pub size: u64,
     /// The config's labels.
@@ -132,7 +138,13 @@ impl Layerstore {
                 "Type": "layers",
                 "Layers": layers.iter().map(|layer| layer.diff_id.to_string()).collect::<Vec<_>>(),
             },
-            "Metadata": { "LastTagTime": time(found.updated_at) },
+            // All but the first are ours.
+            "Metadata": {
+                "LastTagTime": time(found.updated_at),
+                "LastUsedTime": image.last_used_at.map(time),
+                "PulledTime": found.pulled_at.map(time),
+                "Pinned": is_pinned(&found),
+            },
             "Descriptor": self.describe(&found.target)?,
             "Config": take("config"),
         });
@@ -253,6 +265,9 @@ fn summary(rows: &[ImageRow]) -> ImageSummary {
         platforms,
         created: shown.and_then(|image| image.created),
         updated_at: row.updated_at,
+        pulled_at: row.pulled_at,
+        last_used_at: rows.iter().filter_map(|row| row.image.as_ref()?.last_used_at).max(),
+        pinned: row.pinned,
         size: shown.map_or(0, |image| image.size),
         labels: shown.map(|image| image.labels.clone()).unwrap_or_default(),
         is_image: shown.is_some(),
@@ -261,6 +276,14 @@ fn summary(rows: &[ImageRow]) -> ImageSummary {
 
 fn layer_size(layer: &LayerRow) -> u64 {
     layer.tree.as_ref().map(|tree| tree.usage.bytes).or(layer.blob_size).unwrap_or(0)
+}
+
+/// Whether the name by which it was found is pinned, or any that its ID stands for.
+fn is_pinned(found: &Found) -> bool {
+    match &found.by_name {
+        Some(name) => found.pinned.contains(name),
+        None => !found.pinned.is_empty(),
+    }
 }
 
 /// Names with a tag, as Docker shows them.

@@ -11,6 +11,7 @@ mod build;
 mod bundle;
 mod cancel;
 mod changes;
+mod collect;
 mod compose;
 mod containers;
 mod error;
@@ -26,15 +27,18 @@ mod mount;
 mod names;
 mod options;
 mod parts;
+mod pins;
 mod policy;
 mod pull;
 mod push;
 mod ready;
+mod refetch;
 mod remote;
 mod remove;
 mod rootfs;
 mod save;
 mod snapshots;
+mod usage;
 
 use std::path::Path;
 
@@ -49,19 +53,21 @@ pub use bundle::{
 };
 pub use cancel::Cancel;
 pub use changes::{Change, ChangeKind};
+pub use collect::{Collected, CollectedKind, CollectedObject, RemovedName};
 pub use containers::{Container, CreateOptions, Exported};
 pub use error::{Error, Result};
 pub use event::{Event, LayerName, LayerState, Listener, PullPlan};
 pub use images::{HistoryStep, ImageSummary};
 pub use info::Info;
 pub use layerstore_archive::ArchiveForm;
+pub use layerstore_gc::{Cause, Evict, Goal, Kept, LabelFilter, Policy, Reason, Scope, Stays};
 pub use layerstore_oci as oci;
 pub use layerstore_registry as registry;
 /// What went wrong in the store itself.
 pub use layerstore_store::Error as StoreError;
 pub use layerstore_store::{
-    IdMap, IdRange, LOCAL, Labels, MAX_LABEL, Mount, Settings, SnapshotCommit, SnapshotInfo, SnapshotKind,
-    Usage,
+    IdMap, IdRange, LOCAL, Labels, MAX_LABEL, Mount, Settings, Size, SnapshotCommit, SnapshotInfo,
+    SnapshotKind, Space, Usage,
 };
 pub use layerstore_unpack::{Devices, Limits, Privileged};
 pub use load::{LoadOptions, LoadReport, LoadedImage, Source};
@@ -69,10 +75,13 @@ pub use mount::{Mounted, MountedWhat};
 pub use policy::{Setting, UnpackPolicy};
 pub use pull::{PullOptions, PullReport, When};
 pub use push::{PushOptions, PushReport};
-pub use remove::{Collected, CollectedObject, Removed};
+pub use remove::Removed;
 pub use rootfs::{FileEntry, FileKind, ListOptions};
 pub use save::{SaveOptions, SaveReport};
 pub use snapshots::{Filter, FilterError, Parent, PrepareOptions, Snapshots};
+pub use usage::{
+    ContainerUsage, DetailedUsage, DiskUsage, ImageUsage, LayerUsage, Part, PartKind, VariantUsage,
+};
 
 /// An open image store. Clones are the same store.
 #[derive(Debug, Clone)]

@@ -22,6 +22,10 @@ pub(crate) struct Found {
     pub(crate) image: Option<ImageInfo>,
     /// When the name by which it was found got its target.
     pub(crate) updated_at: i64,
+    /// When it was last pulled.
+    pub(crate) pulled_at: Option<i64>,
+    /// Those of its names that are pinned.
+    pub(crate) pinned: Vec<String>,
 }
 
 impl Found {
@@ -71,6 +75,11 @@ impl Layerstore {
 pub(crate) fn named(name: &str) -> Option<Reference> {
     // `sha256:…` would pass for the repository `sha256`; stored references begin with their domain.
     if name.parse::<Digest>().is_ok() { None } else { name.parse().ok() }
+}
+
+/// A stored name as people write it.
+pub(crate) fn shown_name(name: &str) -> String {
+    named(name).map_or_else(|| name.to_owned(), |reference| reference.familiar())
 }
 
 /// Refuses names that would be taken for an image ID, as Docker does.
@@ -131,9 +140,14 @@ fn found(rows: &[ImageRow], row: &ImageRow, by_name: bool) -> Found {
     let mut names: Vec<String> =
         rows.iter().filter(|other| other.target == row.target).map(|other| other.name.clone()).collect();
     names.dedup();
+    let same = rows.iter().filter(|other| other.target == row.target);
+    let mut pinned: Vec<String> = same.filter(|other| other.pinned).map(|other| other.name.clone()).collect();
+    pinned.dedup();
     Found {
         target: row.target.clone(),
         names,
+        pinned,
+        pulled_at: row.pulled_at,
         by_name: by_name.then(|| row.name.clone()),
         image: best(rows.iter().filter(|other| other.name == row.name)).cloned(),
         updated_at: row.updated_at,

@@ -116,6 +116,13 @@ impl Layerstore {
         Ok(alone)
     }
 
+    /// All of `target` that is here.
+    pub(crate) fn everything(&self, target: &Digest, wanted: Wanted<'_>) -> Result<Parts> {
+        let mut parts = Parts::default();
+        self.gather(target, None, wanted, 0, &mut parts)?;
+        Ok(parts)
+    }
+
     /// Adds a manifest or index and all that it leads to.
     fn gather(
         &self,

@@ -18,6 +18,7 @@ use crate::event::{Event, LayerName, LayerState, Listener};
 use crate::names::named;
 use crate::parts::{Foreign, Wanted};
 use crate::pull::remote::Watcher;
+use crate::refetch::Refetch;
 
 /// Layers that are uploaded at the same time.
 const UPLOADS: usize = 4;
@@ -53,11 +54,12 @@ impl Layerstore {
     /// Pushes the image `name` to where its name says, or to `destination`: the very bytes that are in the store.
     ///
     /// Of an image for several platforms of which only one is here, its manifest is pushed alone; if more are here, but
-    /// not all, one has to be chosen. What the registry has is not sent.
+    /// not all, one has to be chosen. What the registry has is not sent. Layers that were evicted are fetched again first,
+    /// from where they were pulled.
     ///
     /// # Errors
     ///
-    /// `NotFound` if there is no such image, or not all of it; `InvalidInput` if its name says nothing about a
+    /// `NotFound` if there is no such image, or not all of it ([`Error::Evicted`]: and it cannot be fetched again); `InvalidInput` if its name says nothing about a
     /// registry; `Unauthorized`; `Unavailable`.
     ///
     /// # Example
@@ -106,10 +108,14 @@ impl Layerstore {
             notes.push(format!("{} foreign layers are not pushed", parts.foreign));
         }
         let session = self.store.session(LOCAL)?;
-        let documents = parts.documents.iter().map(|document| &document.digest);
-        self.hold(&session, documents.chain(parts.blobs.iter().map(|blob| &blob.digest)))?;
         let watcher = Watcher::new(listener, &self.cancel);
         let repository = client.repository(&reference, &watcher)?;
+        let refetch = Refetch { client: Some(client), destination: Some(&repository) };
+        let numbers = parts.blobs.iter().enumerate().map(|(number, blob)| (&blob.digest, number)).collect();
+        let (session, there) = self.fetch_evicted(session, (name, &parts), refetch, &numbers, listener)?;
+        let documents = parts.documents.iter().map(|document| &document.digest);
+        let blobs = parts.blobs.iter().map(|blob| &blob.digest).filter(|digest| !there.contains(digest));
+        self.hold(&session, documents.chain(blobs))?;
         self.push_blobs(&repository, &parts.blobs, options, listener)?;
         let Some((top, children)) = parts.documents.split_last() else { return Err(Error::Cancelled) };
         for document in children {

@@ -2,14 +2,13 @@
 
 use std::collections::HashSet;
 
-use layerstore_gc::Scope;
 use layerstore_oci::{Digest, Reference};
-use layerstore_store::{LOCAL, Node, Object, Partial};
+use layerstore_store::{LOCAL, Object, Untag, Victim};
 
 use crate::Layerstore;
 use crate::error::{Error, Result};
 use crate::names::{Found, named, refuse_reserved};
-use crate::pull::KEEP_SECONDS;
+use crate::pins::refuse_pinned;
 
 /// What removing an image did, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,28 +17,6 @@ pub enum Removed {
     Untagged(Reference),
     /// An image, or one of its snapshots (by chain ID, topmost first), is gone.
     Deleted(Digest),
-}
-
-/// What a collection took away.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Collected {
-    /// Each object and its bytes.
-    pub objects: Vec<CollectedObject>,
-    /// Sessions of killed commands whose files were discarded.
-    pub dead_sessions: usize,
-    /// Files without a row that were discarded.
-    pub unrecorded: usize,
-}
-
-/// An object that went, or would go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CollectedObject {
-    /// `blob`, `tree` or `snapshot`.
-    pub kind: &'static str,
-    /// Its digest, ID or key.
-    pub name: String,
-    /// Bytes that it takes.
-    pub bytes: u64,
 }
 
 impl Layerstore {
@@ -79,7 +56,7 @@ impl Layerstore {
     ///
     /// # Errors
     ///
-    /// `NotFound` if there is no such image; `InUse` for one that is mounted or that containers were made from,
+    /// `NotFound` if there is no such image; `InUse` for a pinned name, for one that is mounted or that containers were made from,
     /// which are named, and for an ID with several names.
     ///
     /// # Example
@@ -115,19 +92,33 @@ impl Layerstore {
                 found.names.clone()
             }
         };
+        if !force {
+            refuse_pinned(name, found, &untag)?;
+        }
         let last = untag.len() == found.names.len();
         if last && !force {
             self.refuse_if_mounted(name, found)?;
             self.refuse_if_used(name, found)?;
         }
-        let scope = if last {
-            Scope::Below(HashSet::from([Object::Blob(found.target.clone())]))
-        } else {
-            Scope::Only(HashSet::new())
-        };
+        // Nothing else needs what only this image led to; what is left is a matter of the next collection.
+        let victims = if last { self.store.below(&found.target)? } else { Vec::new() };
         self.store.settle_for_snapshots()?;
-        let forgotten = layerstore_gc::collect(&self.store, LOCAL, &untag, &scope)?;
-        Ok(report(found, &untag, &forgotten.nodes))
+        let untagged: Vec<Untag> = untag
+            .iter()
+            .map(|name| Untag {
+                owner: LOCAL.to_owned(),
+                name: name.clone(),
+                target: found.target.clone(),
+                unless_used: None,
+            })
+            .collect();
+        let victims: Vec<Victim> =
+            victims.into_iter().map(|object| Victim { object, evicted: false }).collect();
+        let forgotten = self.store.forget(&untagged, &victims)?;
+        let gone: Vec<Object> =
+            forgotten.victims.into_iter().map(|index| victims[index].object.clone()).collect();
+        self.store.sweep(&gone)?;
+        Ok(report(found, &untag, &gone))
     }
 
     fn refuse_if_mounted(&self, name: &str, found: &Found) -> Result<()> {
@@ -148,108 +139,22 @@ impl Layerstore {
         let names = containers.into_iter().map(|container| container.name).collect();
         Err(Error::UsedByContainers { name: name.to_owned(), names })
     }
-
-    /// Takes away everything that no name, mount or running command keeps, what killed commands left,
-    /// and the trash. What pulls that were interrupted have fetched is kept for a day, unless `interrupted` is given.
-    /// With `dry_run` only tells what nothing keeps.
-    ///
-    /// # Errors
-    ///
-    /// Only those of the store itself.
-    ///
-    /// # Example
-    ///
-    /// ```no_run
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
-    /// for object in store.collect(false, false)?.objects {
-    ///     println!("{} {}: {} bytes", object.kind, object.name, object.bytes);
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn collect(&self, dry_run: bool, interrupted: bool) -> Result<Collected> {
-        let partials = self.old_partials(interrupted)?;
-        if dry_run {
-            let graph =
-                if interrupted { self.store.graph_without_lasting_leases() } else { self.store.graph() }?;
-            let nodes: Vec<Node> = layerstore_gc::plan(&graph, &Scope::Everything)
-                .into_iter()
-                .map(|index| graph.nodes[index].clone())
-                .collect();
-            let mut objects = collected(&nodes);
-            objects.extend(partials.iter().map(partial));
-            return Ok(Collected { objects, ..Collected::default() });
-        }
-        if interrupted {
-            self.store.forget_lasting_leases()?;
-        }
-        self.store.forget_stale_mounts()?;
-        self.store.tidy_mount_points()?;
-        let recovered = self.store.recover_all()?;
-        self.store.settle_for_snapshots()?;
-        let forgotten = layerstore_gc::collect(&self.store, LOCAL, &[], &Scope::Everything)?;
-        let mut objects = collected(&forgotten.nodes);
-        for old in &partials {
-            // One that another command has gone on with stays.
-            if self.store.discard_partial(&old.digest)? {
-                objects.push(partial(old));
-            }
-        }
-        // What cannot be unlinked does not keep anything else from being done.
-        let emptied = self.store.empty_trash();
-        self.store.settle_older_than(0)?;
-        emptied?;
-        Ok(Collected { objects, dead_sessions: recovered.sessions, unrecorded: recovered.unrecorded })
-    }
 }
 
-impl Layerstore {
-    /// Interrupted downloads that nobody went on with for a day, or all.
-    fn old_partials(&self, all: bool) -> Result<Vec<Partial>> {
-        let mut partials = self.store.partials()?;
-        let old = self.store.clock().now() - KEEP_SECONDS;
-        // One whose blob has come another way is of no use.
-        let here = |partial: &Partial| self.store.blob(&partial.digest).is_ok_and(|blob| blob.is_some());
-        partials.retain(|partial| all || partial.modified <= old || here(partial));
-        Ok(partials)
-    }
+fn report(found: &Found, untagged: &[String], gone: &[Object]) -> Vec<Removed> {
+    let names = untagged.iter().filter_map(|name| named(name)).map(Removed::Untagged);
+    let id = Some(found.id()).filter(|id| gone.contains(&Object::Blob((*id).clone())));
+    names.chain(id.cloned().map(Removed::Deleted)).chain(deleted_chains(gone)).collect()
 }
 
-fn partial(partial: &Partial) -> CollectedObject {
-    CollectedObject { kind: "partial download", name: partial.digest.to_string(), bytes: partial.bytes }
-}
-
-fn collected(nodes: &[Node]) -> Vec<CollectedObject> {
-    nodes
-        .iter()
-        .map(|node| {
-            let (kind, name) = match &node.object {
-                Object::Blob(digest) => ("blob", digest.to_string()),
-                Object::Tree(id) => ("tree", id.to_string()),
-                Object::Snapshot { key, .. } => ("snapshot", key.clone()),
-            };
-            CollectedObject { kind, name, bytes: node.bytes }
-        })
-        .collect()
-}
-
-fn report(found: &Found, untagged: &[String], nodes: &[Node]) -> Vec<Removed> {
-    let mut removed = Vec::new();
-    removed.extend(untagged.iter().filter_map(|name| named(name)).map(Removed::Untagged));
-    let is_gone = |digest: &Digest| {
-        nodes.iter().any(|node| matches!(&node.object, Object::Blob(blob) if blob == digest))
-    };
-    if is_gone(found.id()) {
-        removed.push(Removed::Deleted(found.id().clone()));
-    }
-    let chains = nodes.iter().filter_map(|node| match &node.object {
+/// The chains among what is gone.
+fn deleted_chains(gone: &[Object]) -> impl Iterator<Item = Removed> + '_ {
+    let chains = gone.iter().filter_map(|object| match object {
         // Other owners may have had the same stack.
         Object::Snapshot { owner, key } if owner == LOCAL => key.parse().ok(),
         _ => None,
     });
-    removed.extend(chains.map(Removed::Deleted));
-    removed
+    chains.map(Removed::Deleted)
 }
 
 fn familiar(name: &str) -> String {

@@ -7,6 +7,7 @@ use layerstore_archive::{ArchiveForm, ArchiveWriter, DockerEntry, NamedDescripto
 use layerstore_oci::{
     Descriptor, Digest, Document, LayerKind, MAX_DOCUMENT_BYTES, Manifest, Platform, Reference,
 };
+use layerstore_registry::Client;
 use layerstore_store::LOCAL;
 
 use crate::Layerstore;
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, LayerName, LayerState, Listener};
 use crate::names::{Found, named};
 use crate::parts::{Foreign, Parts, Wanted};
+use crate::refetch::Refetch;
 
 /// How to save.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +25,8 @@ pub struct SaveOptions {
     pub form: ArchiveForm,
     /// Save only this platform of images for several.
     pub platform: Option<Platform>,
+    /// Who fetches layers again that were evicted; without one, an image without them cannot be saved.
+    pub client: Option<Client>,
 }
 
 /// What was saved.
@@ -63,7 +67,7 @@ impl Layerstore {
     /// # Errors
     ///
     /// Of the kind [`NotFound`](layerstore_oci::ErrorKind::NotFound) if an image, a platform of it or a blob is not
-    /// here, before anything is written; [`Unsupported`](layerstore_oci::ErrorKind::Unsupported) for an artifact that
+    /// here ([`Error::Evicted`]: and it cannot be fetched again), before anything is written; [`Unsupported`](layerstore_oci::ErrorKind::Unsupported) for an artifact that
     /// is to go into an archive for Docker; [`Corrupt`](layerstore_oci::ErrorKind::Corrupt) if a blob is not what its
     /// digest says: then the blob is removed, so that the next pull or load brings it back. After an error, what has
     /// been written to `out` is of no use.
@@ -106,7 +110,13 @@ impl Layerstore {
             .partition(|blob| LayerKind::of(&blob.media_type) != LayerKind::Unknown);
         let blobs: Vec<&Descriptor> = configs.into_iter().chain(layers).collect();
 
-        let session = self.store.session(LOCAL)?;
+        let mut session = self.store.session(LOCAL)?;
+        let numbers = blobs.iter().enumerate().map(|(number, blob)| (&blob.digest, number)).collect();
+        let refetch = Refetch { client: options.client.as_ref(), destination: None };
+        for saved in &saved {
+            let image = (saved.name.as_str(), &saved.parts);
+            (session, _) = self.fetch_evicted(session, image, refetch, &numbers, listener)?;
+        }
         let digests = blobs.iter().map(|blob| &blob.digest);
         let sizes = self.hold(&session, documents.iter().map(|document| &document.digest).chain(digests))?;
         let entries = match options.form {

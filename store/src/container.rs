@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
 use crate::blob::parse_digest;
 use crate::clock::UnixSeconds;
 use crate::error::{DbContext as _, Error, Result};
+use crate::last_use;
 use crate::mount::Use;
 use crate::reference::LOCAL;
 use crate::snapshot::{Discarded, Labels, NewSnapshot, Settings, SnapshotInfo, WritableTree};
@@ -68,6 +69,7 @@ impl Store {
             if crate::blob::find(tx, &container.manifest)?.is_none() {
                 return Err(Error::NoBlob { digest: container.manifest.clone() });
             }
+            last_use::mark_image(tx, &container.manifest.to_string(), self.clock().now())?;
             let labels = serde_json::to_string(&container.labels).unwrap_or_default();
             tx.execute(
                 "INSERT INTO container (id, owner, name, manifest, image, labels, created_at) \
@@ -143,6 +145,8 @@ impl Store {
     pub fn remove_container(&self, id: &str, refused: Use) -> Result<Discarded> {
         let action = "remove a container";
         self.remove_snapshot_with(LOCAL, id, refused, |tx| {
+            // Until now its image was in use.
+            last_use::mark_container(tx, LOCAL, id, self.clock().now())?;
             tx.execute("DELETE FROM container WHERE id = ?1", [id]).db(action)?;
             Ok(())
         })

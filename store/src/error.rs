@@ -99,6 +99,14 @@ pub enum Error {
         /// The value.
         value: String,
     },
+    /// A row refers to one that is not there. Collection stops here: who knows what else is lost.
+    #[error("the database refers to a {what} that it does not hold: {name}")]
+    DanglingRow {
+        /// Which kind of object.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// A name or key that is not there.
     #[error("no such {what}: {name}")]
     NotFound {
@@ -292,6 +300,7 @@ impl Error {
             | Self::SizeMismatch { .. }
             | Self::DamagedBlob { .. }
             | Self::InvalidRow { .. }
+            | Self::DanglingRow { .. }
             | Self::LostTree { .. }
             | Self::Untrusted { .. } => ErrorKind::Corrupt,
             Self::NoBlob { .. } | Self::NotFound { .. } => ErrorKind::NotFound,

@@ -9,6 +9,7 @@ use crate::blob::parse_digest;
 use crate::clock::UnixSeconds;
 use crate::db::Durability;
 use crate::error::{DbContext as _, Error, Result};
+use crate::last_use;
 use crate::reference::{self, LOCAL};
 use crate::session::Session;
 use crate::snapshot::insert_chain;
@@ -76,6 +77,8 @@ pub struct ImageCommit {
     pub images: Vec<NewImage>,
     /// Names and their targets; an image without a name has its target's digest as name.
     pub references: Vec<(String, Digest)>,
+    /// Whether the registries of these names have just said that they stand for these targets.
+    pub pulled: bool,
 }
 
 /// A reference together with one image that it leads to.
@@ -87,6 +90,10 @@ pub struct ImageRow {
     pub target: Digest,
     /// When the name got its present target.
     pub updated_at: UnixSeconds,
+    /// When its registry last said that it stands for this target, if it came from there.
+    pub pulled_at: Option<UnixSeconds>,
+    /// Whether no policy may take the name away.
+    pub pinned: bool,
     /// The image, or `None` where the target is an artifact that is no image.
     pub image: Option<ImageInfo>,
 }
@@ -106,6 +113,8 @@ pub struct ImageInfo {
     pub labels: serde_json::Map<String, serde_json::Value>,
     /// Bytes of all its layers: unpacked where they are unpacked, else of their blobs.
     pub size: u64,
+    /// When it was mounted, pulled, or something was made from it; to a minute.
+    pub last_used_at: Option<UnixSeconds>,
 }
 
 /// One layer of an image.
@@ -124,7 +133,7 @@ pub struct LayerRow {
 const IMAGE_COLUMNS: &str = "i.manifest, i.config, i.platform, i.created, i.labels, \
     (SELECT coalesce(sum(coalesce(t.bytes, b.size)), 0) FROM image_layer AS l \
      LEFT JOIN tree AS t ON t.diff_id = l.diff_id LEFT JOIN blob AS b ON b.digest = l.blob \
-     WHERE l.manifest = i.manifest)";
+     WHERE l.manifest = i.manifest), i.last_used_at";
 
 impl Store {
     /// The image of a manifest; `None` if there is none, or if it is that of something else.
@@ -162,12 +171,12 @@ impl Store {
     ) -> Result<Vec<ImageRow>> {
         let action = "list images";
         let query = format!(
-            "WITH RECURSIVE reach (name, target, updated_at, digest, position) AS ( \
-                 SELECT name, target, updated_at, target, 0 FROM reference WHERE {condition} \
+            "WITH RECURSIVE reach (name, target, updated_at, pulled_at, pinned, digest, position) AS ( \
+                 SELECT name, target, updated_at, pulled_at, pinned, target, 0 FROM reference WHERE {condition} \
                  UNION \
-                 SELECT r.name, r.target, r.updated_at, e.child, e.position FROM reach AS r \
+                 SELECT r.name, r.target, r.updated_at, r.pulled_at, r.pinned, e.child, e.position FROM reach AS r \
                  JOIN edge AS e ON e.parent = r.digest AND e.kind = 'manifest') \
-             SELECT r.name, r.target, r.updated_at, {IMAGE_COLUMNS} \
+             SELECT r.name, r.target, r.updated_at, r.pulled_at, r.pinned, {IMAGE_COLUMNS} \
              FROM reach AS r LEFT JOIN image AS i ON i.manifest = r.digest \
              WHERE i.manifest IS NOT NULL OR r.digest = r.target \
              ORDER BY r.name, i.manifest IS NULL, r.position, i.manifest"
@@ -255,6 +264,9 @@ impl Store {
         let now = self.clock().now();
         tracing::debug!(session = session.id(), images = commit.images.len(), "commit images");
         if self.database().read("compare images", |db| already_committed(db, commit))? {
+            for (name, target) in commit.references.iter().filter(|_| commit.pulled) {
+                self.note_pull(LOCAL, name, target)?;
+            }
             return Ok(false);
         }
         self.database().write(Durability::Power, "commit images", |tx| {
@@ -276,6 +288,10 @@ impl Store {
             let mut changed = false;
             for (name, target) in &commit.references {
                 changed |= reference::set(tx, LOCAL, name, target, now)?;
+                if commit.pulled {
+                    last_use::mark_pulled(tx, LOCAL, name, &target.to_string(), now)?;
+                    last_use::mark_below(tx, &target.to_string(), now)?;
+                }
             }
             Ok(changed)
         })
@@ -370,16 +386,19 @@ fn image_info(row: &Row<'_>, first: usize) -> Result<Option<ImageInfo>> {
         created: row.get(first + 3).db(action)?,
         labels: serde_json::from_str(&row.get::<_, String>(first + 4).db(action)?).unwrap_or_default(),
         size: row.get(first + 5).db(action)?,
+        last_used_at: row.get(first + 6).db(action)?,
     }))
 }
 
 fn image_row(row: &Row<'_>) -> Result<ImageRow> {
     let action = "read an image";
-    let image = image_info(row, 3)?;
+    let image = image_info(row, 5)?;
     Ok(ImageRow {
         name: row.get(0).db(action)?,
         target: parse_digest(&row.get::<_, String>(1).db(action)?)?,
         updated_at: row.get(2).db(action)?,
+        pulled_at: row.get(3).db(action)?,
+        pinned: row.get(4).db(action)?,
         image,
     })
 }

@@ -31,10 +31,13 @@ mod container;
 mod db;
 mod disk;
 mod error;
+mod evicted;
 mod fixup;
+mod forget;
 mod graph;
 mod image;
 mod ingest;
+mod last_use;
 mod layout;
 mod lock;
 mod log_files;
@@ -42,19 +45,24 @@ mod meta;
 mod mount;
 mod overlay;
 mod partial;
+mod place;
 mod publish;
 mod quota;
 mod recover;
 mod reference;
 mod remove;
 mod reserve;
+mod scan;
 mod schema;
 mod session;
+mod size;
 mod snapshot;
 mod store;
 mod tables;
 mod totals;
 mod tree;
+mod unknown;
+mod walk;
 
 pub use blob::BlobInfo;
 pub use clock::{Clock, Life, SystemClock, UnixSeconds};
@@ -62,7 +70,10 @@ pub use container::{ContainerRow, NewContainer};
 pub use disk::{Disk, SystemDisk};
 pub use error::{Error, Result};
 pub use fixup::Unsettled;
-pub use graph::{Forgotten, Graph, Node, Object};
+pub use forget::{Forgotten, Untag, Victim};
+pub use graph::{
+    Graph, GraphBuilder, ImageFacts, LayerFacts, NameRoot, Node, NodeKind, Object, Root, RootKind,
+};
 pub use image::{Edge, EdgeKind, ImageCommit, ImageInfo, ImageRow, LayerRow, NewImage};
 pub use ingest::{Fate, Ingest, IngestReader, Received};
 pub use layout::{Layout, TreeId};
@@ -77,7 +88,9 @@ pub use publish::{NewBlob, NewTree, Publication};
 pub use quota::{Quota, QuotaUsage, clear_quota, quota_support, quota_usage, set_quota};
 pub use recover::Recovered;
 pub use reference::{LOCAL, ReferenceRow};
+pub use scan::{IngestSpace, Missing, Scan, Unknown};
 pub use session::{Session, TreeDirectory};
+pub use size::Size;
 pub use snapshot::{
     Discarded, Labels, Link, LinkTree, MAX_KEY, MAX_LABEL, NewSnapshot, Settings, SnapshotCommit,
     SnapshotInfo, SnapshotKind, WritableTree,
@@ -85,3 +98,4 @@ pub use snapshot::{
 pub use store::{Store, Surroundings};
 pub use totals::{Space, Totals};
 pub use tree::{Presence, TreeInfo, Usage};
+pub use unknown::{Discard, Fate as DiscardFate};

@@ -13,6 +13,7 @@ use rusqlite::{Connection, Transaction};
 use crate::blob::parse_digest;
 use crate::db::Durability;
 use crate::error::{DbContext as _, Error, IoContext as _, Result};
+use crate::last_use;
 use crate::layout::TreeId;
 use crate::lock::Key;
 use crate::overlay::{self, MountOptions, Stack, Upper};
@@ -150,11 +151,13 @@ impl Store {
             let (manifest, owner, key) = match &row.subject {
                 Subject::Image(manifest) => {
                     exists(tx, "SELECT 1 FROM blob WHERE digest = ?1", "image", &manifest.to_string())?;
+                    last_use::mark_image(tx, &manifest.to_string(), self.clock().now())?;
                     (Some(manifest.to_string()), None, None)
                 }
                 Subject::Snapshot { owner, key } => {
                     snapshot::required(tx, owner, key)?;
                     snapshot::mark_used(tx, owner, key)?;
+                    last_use::mark_container(tx, owner, key, self.clock().now())?;
                     (None, Some(owner), Some(key))
                 }
             };
@@ -339,7 +342,7 @@ impl Store {
         self.remove_links()
     }
 
-    fn stale_mounts(&self) -> Result<Vec<MountRow>> {
+    pub(crate) fn stale_mounts(&self) -> Result<Vec<MountRow>> {
         let mut stale = self.mounts()?;
         let tables = self.tables_for(&stale);
         stale.retain(|row| !self.is_live(row, &tables).unwrap_or(true));
@@ -395,6 +398,15 @@ impl Store {
         let action = "forget a mount";
         let target = row.target.as_os_str().as_bytes();
         let unused = self.database().write(Durability::Process, action, |tx| {
+            // Until now, or until the machine went down, it was in use.
+            match &row.subject {
+                Subject::Image(manifest) => {
+                    last_use::mark_image(tx, &manifest.to_string(), self.clock().now())?;
+                }
+                Subject::Snapshot { owner, key } => {
+                    last_use::mark_container(tx, owner, key, self.clock().now())?;
+                }
+            }
             tx.execute("DELETE FROM mount WHERE target = ?1 AND namespace = ?2", (target, row.namespace))
                 .db(action)?;
             let mut others = tx.prepare_cached("SELECT 1 FROM mount WHERE target = ?1").db(action)?;

@@ -6,7 +6,7 @@ use std::io;
 use layerstore_oci::{Algorithm, Digest};
 
 use crate::clock::UnixSeconds;
-use crate::error::{IoContext as _, Result};
+use crate::error::{DbContext as _, IoContext as _, Result};
 use crate::lock::Key;
 use crate::recover::entries;
 use crate::store::Store;
@@ -52,18 +52,28 @@ impl Store {
         Ok(true)
     }
 
+    /// The leases of interrupted pulls.
+    pub(crate) fn lasting_leases(&self) -> Result<Vec<String>> {
+        let action = "list lasting leases";
+        self.database().read(action, |db| {
+            let mut statement =
+                db.prepare_cached("SELECT id FROM lease WHERE expires_at IS NOT NULL").db(action)?;
+            let ids = statement.query_map([], |row| row.get(0)).db(action)?;
+            ids.collect::<rusqlite::Result<_>>().db(action)
+        })
+    }
+
     /// Ends the leases of interrupted pulls before their time.
     pub fn forget_lasting_leases(&self) -> Result<()> {
         let action = "forget lasting leases";
         self.database().write(crate::db::Durability::Process, action, |tx| {
-            use crate::error::DbContext as _;
             tx.execute("DELETE FROM lease WHERE expires_at IS NOT NULL", []).db(action)?;
             Ok(())
         })
     }
 }
 
-fn parse_name(name: &str) -> Option<Digest> {
+pub(crate) fn parse_name(name: &str) -> Option<Digest> {
     let (algorithm, hex) = name.split_once('-')?;
     let algorithm = [Algorithm::Sha256, Algorithm::Sha512].into_iter().find(|a| a.as_str() == algorithm)?;
     Digest::from_hex(algorithm, hex).ok()

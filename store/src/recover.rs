@@ -13,7 +13,7 @@ use crate::lock::Key;
 use crate::remove::remove;
 use crate::session;
 use crate::store::Store;
-use crate::tables::Tables;
+use crate::unknown::Sorter;
 
 /// What [`Store::recover`] found and threw away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -107,7 +107,7 @@ impl Store {
         remove(path, &self.layout().trash()).context("delete", path)
     }
 
-    fn dead_sessions(&self) -> Result<Vec<PathBuf>> {
+    pub(crate) fn dead_sessions(&self) -> Result<Vec<PathBuf>> {
         let mut directories = entries(&self.layout().ingest())?;
         if directories.is_empty() {
             return Ok(directories);
@@ -123,10 +123,12 @@ impl Store {
         error.map_or(Ok(directories), Err)
     }
 
+    /// Leases that nobody holds any more.
+    ///
     /// A lease's row is written after its directory was made, and deleted before it is removed: a row
     /// that was there before the directories were listed, and has none, belongs to nobody.
-    fn forget_dead_leases(&self, dead: &[PathBuf]) -> Result<()> {
-        let action = "forget dead leases";
+    pub(crate) fn dead_leases(&self, dead: &[PathBuf]) -> Result<Vec<String>> {
+        let action = "look for dead leases";
         let mut ids: Vec<String> = self.database().read(action, |db| {
             let mut statement = db
                 .prepare_cached("SELECT id FROM lease WHERE expires_at IS NULL OR expires_at <= ?1")
@@ -134,11 +136,20 @@ impl Store {
             let ids = statement.query_map([self.clock().now()], |row| row.get(0)).db(action)?;
             ids.collect::<rusqlite::Result<_>>().db(action)
         })?;
+        if ids.is_empty() {
+            return Ok(ids);
+        }
         let directories = entries(&self.layout().ingest())?;
         ids.retain(|id| {
             let directory = self.layout().ingest().join(id);
             dead.contains(&directory) || !directories.contains(&directory)
         });
+        Ok(ids)
+    }
+
+    fn forget_dead_leases(&self, dead: &[PathBuf]) -> Result<()> {
+        let action = "forget dead leases";
+        let ids = self.dead_leases(dead)?;
         if ids.is_empty() {
             return Ok(());
         }
@@ -150,47 +161,28 @@ impl Store {
         })
     }
 
-    /// Moves blobs and trees without a row to the trash.
-    ///
-    /// A blob without a row was whole when it got its name. If a pull was interrupted, it may have been just then: the
-    /// next attempt takes it as a complete download.
+    /// Moves blobs and trees without a row to the trash. Names that no store gives stay until somebody has looked at them.
     fn discard_unnamed(&self) -> Result<usize> {
         let _claim = self.claim(&Key::Sweep)?;
-        let resumable = self.has_lasting_lease()?;
+        let mut sorter = Sorter::new(self)?;
         let mut discarded = 0;
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             for path in entries(&self.layout().blobs(algorithm))? {
                 let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-                // Names that are no digest were not put there by a store; collection reports them.
                 let Ok(digest) = Digest::from_hex(algorithm, name) else { continue };
-                if self.blob(&digest)?.is_some() {
-                    continue;
-                }
-                if resumable {
-                    let partial = self.layout().partial_blob(&digest);
-                    fs::rename(&path, &partial).context("keep as a download", &path)?;
-                } else if self.move_to_trash(&path)?.is_some() {
-                    discarded += 1;
-                }
+                discarded += usize::from(sorter.blob(&path, &digest)?.is_trashed());
             }
         }
-        let (mounted, mut tables) = (self.mounted_trees()?, None);
         for path in entries(&self.layout().overlay2())? {
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
             let Ok(id) = name.parse::<TreeId>() else { continue };
-            if mounted.contains(&id) || self.has_tree(&id)? {
-                continue;
-            }
-            let used = tables.get_or_insert_with(Tables::read).user(&id).is_some();
-            if !used && self.move_to_trash(&path)?.is_some() {
-                discarded += 1;
-            }
+            discarded += usize::from(sorter.tree(&path, &id)?.is_trashed());
         }
         Ok(discarded)
     }
 
     /// Whether an interrupted pull is to be gone on with.
-    fn has_lasting_lease(&self) -> Result<bool> {
+    pub(crate) fn has_lasting_lease(&self) -> Result<bool> {
         let action = "look for interrupted pulls";
         self.database().read(action, |db| {
             db.prepare_cached("SELECT EXISTS (SELECT 1 FROM lease WHERE expires_at > ?1)")
@@ -199,7 +191,7 @@ impl Store {
         })
     }
 
-    fn has_tree(&self, id: &TreeId) -> Result<bool> {
+    pub(crate) fn has_tree(&self, id: &TreeId) -> Result<bool> {
         self.database().read("look up a tree", |db| {
             db.prepare_cached("SELECT EXISTS (SELECT 1 FROM tree WHERE id = ?1)")
                 .and_then(|mut statement| statement.query_row([id.as_str()], |row| row.get(0)))

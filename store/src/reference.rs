@@ -23,6 +23,10 @@ pub struct ReferenceRow {
     pub created_at: UnixSeconds,
     /// When it got its present target.
     pub updated_at: UnixSeconds,
+    /// When its registry last said that it stands for this target, if it came from there.
+    pub pulled_at: Option<UnixSeconds>,
+    /// Whether no policy may take it away.
+    pub pinned: bool,
 }
 
 impl Store {
@@ -36,16 +40,14 @@ impl Store {
         let action = "list names";
         self.database().read(action, |db| {
             let mut statement = db
-                .prepare_cached(
-                    "SELECT name, target, created_at, updated_at FROM reference WHERE owner = ?1 ORDER BY name",
-                )
+                .prepare_cached(&format!("SELECT {COLUMNS} FROM reference WHERE owner = ?1 ORDER BY name"))
                 .db(action)?;
             let rows = statement.query_map([owner], |row| Ok(from_row(row))).db(action)?;
             rows.map(|row| row.db(action)?).collect()
         })
     }
 
-    /// Gives `target` one more name. A target that loses its last name by this stays as an image
+    /// Gives `target` one more name. The name stays pinned if it was, but does not count as pulled any more. A target that loses its last name by this stays as an image
     /// without a name. Tells whether anything changed; the change is durable.
     pub fn set_reference(&self, owner: &str, name: &str, target: &Digest) -> Result<bool> {
         let now = self.clock().now();
@@ -59,15 +61,34 @@ impl Store {
             set(tx, owner, name, target, now)
         })
     }
+
+    /// Pins a name, so that no policy takes it away, or unpins it, durably. Tells whether that changed anything; a name
+    /// that there is not is an error of kind `NotFound`.
+    pub fn set_pinned(&self, owner: &str, name: &str, pinned: bool) -> Result<bool> {
+        let action = "pin a name";
+        let missing = || Error::NotFound { what: "name", name: name.to_owned() };
+        if self.reference(owner, name)?.ok_or_else(missing)?.pinned == pinned {
+            return Ok(false);
+        }
+        self.database().write(Durability::Power, action, |tx| {
+            let before = find(tx, owner, name)?.ok_or_else(missing)?;
+            tx.execute(
+                "UPDATE reference SET pinned = ?3 WHERE owner = ?1 AND name = ?2",
+                (owner, name, pinned),
+            )
+            .db(action)?;
+            Ok(before.pinned != pinned)
+        })
+    }
 }
 
+const COLUMNS: &str = "name, target, created_at, updated_at, pulled_at, pinned";
+
 pub(crate) fn find(db: &Connection, owner: &str, name: &str) -> Result<Option<ReferenceRow>> {
-    db.prepare_cached(
-        "SELECT name, target, created_at, updated_at FROM reference WHERE owner = ?1 AND name = ?2",
-    )
-    .and_then(|mut statement| statement.query_row((owner, name), |row| Ok(from_row(row))).optional())
-    .db("look up a name")?
-    .transpose()
+    db.prepare_cached(&format!("SELECT {COLUMNS} FROM reference WHERE owner = ?1 AND name = ?2"))
+        .and_then(|mut statement| statement.query_row((owner, name), |row| Ok(from_row(row))).optional())
+        .db("look up a name")?
+        .transpose()
 }
 
 /// Sets a name inside a transaction. Tells whether anything changed. A target that has a name does not
@@ -90,12 +111,20 @@ pub(crate) fn set(
     }
     tx.prepare_cached(
         "INSERT INTO reference (owner, name, target, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?4) \
-         ON CONFLICT (owner, name) DO UPDATE SET target = excluded.target, updated_at = excluded.updated_at",
+         ON CONFLICT (owner, name) DO UPDATE SET target = excluded.target, updated_at = excluded.updated_at, \
+         pulled_at = NULL",
     )
     .and_then(|mut insert| insert.execute((owner, name, &target_text, now)))
     .db(action)?;
     // A named image needs its digest as a name no longer, a nameless one needs it from now on.
     if name != target_text {
+        // Who has pinned it has pinned the image.
+        tx.prepare_cached(
+            "UPDATE reference SET pinned = 1 WHERE owner = ?1 AND name = ?2 AND EXISTS \
+             (SELECT 1 FROM reference WHERE owner = ?1 AND name = ?3 AND pinned)",
+        )
+        .and_then(|mut update| update.execute((owner, name, &target_text)))
+        .db(action)?;
         tx.prepare_cached("DELETE FROM reference WHERE owner = ?1 AND name = ?2")
             .and_then(|mut delete| delete.execute((owner, &target_text)))
             .db(action)?;
@@ -129,5 +158,7 @@ fn from_row(row: &Row<'_>) -> Result<ReferenceRow> {
         target: parse_digest(&row.get::<_, String>(1).db(action)?)?,
         created_at: row.get(2).db(action)?,
         updated_at: row.get(3).db(action)?,
+        pulled_at: row.get(4).db(action)?,
+        pinned: row.get(5).db(action)?,
     })
 }

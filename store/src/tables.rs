@@ -96,6 +96,22 @@ impl Tables {
         self.find(tree, |point| point == Path::new("/"))
     }
 
+    /// A process that has something mounted at `path` or below it, or has mounted something of what is there elsewhere.
+    /// `path` is absolute and free of symbolic links.
+    pub(crate) fn user_of(&self, path: &Path) -> Option<User> {
+        let own = fs::read("/proc/self/mountinfo").ok().and_then(|table| origin(&table, path));
+        self.tables.iter().find_map(|table| {
+            let point = table.text.split(|byte| *byte == b'\n').find_map(|line| {
+                let point = mount_point(line);
+                let from_here = own.as_ref().is_some_and(|(device, within)| {
+                    nth(line, 2) == device.as_slice() && path_of(nth(line, 3)).starts_with(within)
+                });
+                (point.starts_with(path) || from_here).then_some(point)
+            })?;
+            Some(User { namespace: table.namespace, pid: table.pid, point })
+        })
+    }
+
     fn find(&self, tree: &TreeId, is_it: impl Fn(&Path) -> bool) -> Option<User> {
         let wanted = format!("/{tree}/diff");
         self.tables.iter().filter(|table| contains(&table.text, wanted.as_bytes())).find_map(|table| {
@@ -144,9 +160,26 @@ fn printable(name: &str) -> String {
 
 /// The fifth field.
 fn mount_point(line: &[u8]) -> PathBuf {
+    path_of(nth(line, 4))
+}
+
+/// The device and the path in its filesystem of `path`, by the mount that holds it: the last of those whose mount point is
+/// nearest.
+fn origin(table: &[u8], path: &Path) -> Option<(Vec<u8>, PathBuf)> {
+    let lines = table.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let holds = lines.filter(|line| path.starts_with(mount_point(line)));
+    let line = holds.max_by_key(|line| mount_point(line).iter().count())?;
+    let rest = path.strip_prefix(mount_point(line)).ok()?;
+    Some((nth(line, 2).to_vec(), path_of(nth(line, 3)).join(rest)))
+}
+
+fn nth(line: &[u8], index: usize) -> &[u8] {
+    line.split(|byte| *byte == b' ').nth(index).unwrap_or_default()
+}
+
+fn path_of(field: &[u8]) -> PathBuf {
     use std::os::unix::ffi::OsStringExt as _;
-    let point = line.split(|byte| *byte == b' ').nth(4).map(unescape).unwrap_or_default();
-    std::ffi::OsString::from_vec(point).into()
+    std::ffi::OsString::from_vec(unescape(field)).into()
 }
 
 fn contains(table: &[u8], wanted: &[u8]) -> bool {
@@ -187,6 +220,16 @@ mod tests {
             let found = User { namespace: None, pid: 7, point: "/".into() };
             assert_eq!((rooted.rooted(&tree), rooted.rooted(&other)), (Some(found), None), "{line}");
         }
+    }
+
+    #[test]
+    fn what_is_below_a_path_and_what_was_mounted_from_it_is_found() {
+        let table = b"30 1 8:1 / / rw - ext4 /dev/a rw\n31 30 8:2 /sub /var rw - ext4 /dev/b rw";
+        let expected = (b"8:2".to_vec(), PathBuf::from("/sub/store/x"));
+        assert_eq!(origin(table, Path::new("/var/store/x")), Some(expected));
+        let used = |line: &str| of(Some(1), line).user_of(Path::new("/nowhere/store/x")).is_some();
+        assert!(used("36 25 0:31 / /nowhere/store/x/y rw - tmpfs t rw"));
+        assert!(!used("36 25 0:31 / /nowhere/store/xy rw - tmpfs t rw"));
     }
 
     #[test]

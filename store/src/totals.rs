@@ -19,6 +19,8 @@ pub struct Totals {
 pub struct Space {
     /// Its type as in `/proc/self/mountinfo`, or `unknown`.
     pub filesystem: String,
+    /// Bytes that it has.
+    pub total: u64,
     /// Bytes that this user may still use.
     pub available: u64,
 }
@@ -43,7 +45,8 @@ impl Store {
         let root = self.layout().root();
         let stat = statvfs(root).context("ask the filesystem of", root)?;
         let available = stat.f_bavail.saturating_mul(stat.f_frsize);
-        Ok(Space { filesystem: filesystem(root).unwrap_or_else(|| "unknown".to_owned()), available })
+        let total = stat.f_blocks.saturating_mul(stat.f_frsize);
+        Ok(Space { filesystem: filesystem(root).unwrap_or_else(|| "unknown".to_owned()), total, available })
     }
 }
 

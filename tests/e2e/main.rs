@@ -29,6 +29,7 @@ mod save;
 mod soak;
 mod stack_model;
 mod stacks;
+mod tiering;
 mod tree_diff;
 mod verbs;
 

@@ -24,7 +24,7 @@ use crate::{small_layer, varied_image};
 
 /// A store and an open registry, or nothing where such tests are left out.
 #[track_caller]
-fn setting() -> Option<(Sandbox, Registry)> {
+pub(crate) fn setting() -> Option<(Sandbox, Registry)> {
     if !require::registry() {
         return None;
     }
@@ -37,7 +37,7 @@ fn load(store: &Sandbox, name: &str, image: &Image) {
     store.load_bytes(&Layout::of(name, image).archive());
 }
 
-fn two_layers(name: &str) -> Image {
+pub(crate) fn two_layers(name: &str) -> Image {
     Image::new([small_layer("base"), small_layer(name)])
 }
 

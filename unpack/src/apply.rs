@@ -5,7 +5,7 @@ use std::io::BufRead;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use layerstore_tar::{Entry, EntryKind, Reader, Segment};
+use layerstore_tar::{Entry, EntryKind, Reader};
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, Stat, fchmod, fstat, ftruncate, makedev, mkdirat, mknodat, openat,
     statat, symlinkat,
@@ -21,9 +21,6 @@ use crate::root::{Implied, PATH_MAX, Root, clean, open_root, split};
 use crate::umask::PrivateUmask;
 use crate::whiteout::{self, Marker, Markers};
 use crate::{Privileged, Unpacked, Usage};
-
-/// What a file takes on disk is counted in blocks of this size.
-const BLOCK: u64 = 4096;
 
 /// A directory whose attributes are set at the end: creating something in it would change its time, its
 /// mode may forbid to create anything, and set-group-ID and default ACLs would be inherited.
@@ -152,16 +149,15 @@ impl<'a> Applier<'a> {
         let mode = Mode::from_raw_mode(entry.mode & 0o777);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let (_, file) = self.create(path, |parent, name| openat(parent, name, flags, mode))?;
-        let blocks = match &entry.sparse {
-            None => copy(reader, &file, path)?.div_ceil(BLOCK),
+        match &entry.sparse {
+            None => copy(reader, &file, path)?,
             Some(segments) => {
                 for segment in segments {
                     copy_segment(reader, &file, path, segment.offset, segment.len)?;
                 }
                 ftruncate(&file, entry.size).entry("set the size of", path)?;
-                blocks_of(segments)
             }
-        };
+        }
         let opened = Opened::File(file.as_fd());
         let lost = attributes.set_owner_and_xattrs(&opened, path, self.options)?;
         self.result.lost += lost;
@@ -172,8 +168,7 @@ impl<'a> Applier<'a> {
         self.result.privileged.note(path, entry);
         // A few sparse files can be longer together than a number can say.
         self.result.usage.bytes = self.result.usage.bytes.saturating_add(entry.size);
-        self.result.usage.allocated = self.result.usage.allocated.saturating_add(blocks * BLOCK);
-        Ok(())
+        self.count_blocks(file.as_fd(), path)
     }
 
     fn symlink(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
@@ -184,13 +179,14 @@ impl<'a> Applier<'a> {
             return Err(refused(&entry.path, "its target is longer than a symbolic link can hold"));
         }
         let attributes = self.attributes(entry)?;
-        let (_, opened) = self.create(path, |parent, name| {
+        let (_, link) = self.create(path, |parent, name| {
             symlinkat(entry.link.as_slice(), parent, name)?;
             openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
         })?;
-        let opened = Opened::Path(opened.as_fd());
+        let opened = Opened::Path(link.as_fd());
         self.result.lost += attributes.set_owner_and_xattrs(&opened, path, self.options)?;
-        attributes.set_times(&opened, path)
+        attributes.set_times(&opened, path)?;
+        self.count_blocks(link.as_fd(), path)
     }
 
     fn node(&mut self, path: &[u8], entry: &Entry) -> Result<()> {
@@ -234,7 +230,14 @@ impl<'a> Applier<'a> {
         if attributes.change_mode() || !self.umask.exact() {
             attributes.set_mode(&opened, path)?;
         }
-        attributes.set_times(&opened, path)
+        attributes.set_times(&opened, path)?;
+        self.count_blocks(created.as_fd(), path)
+    }
+
+    /// Counts the blocks of a file that is complete. Directories still grow: theirs are counted at the end.
+    pub(crate) fn count_blocks(&mut self, file: BorrowedFd<'_>, path: &[u8]) -> Result<()> {
+        self.result.usage.add_blocks(&fstat(file).entry("look at", path)?);
+        Ok(())
     }
 
     /// A character device 0/0 is overlayfs's whiteout, so no overlay shows one. Archives of whole machines have them
@@ -322,7 +325,6 @@ impl<'a> Applier<'a> {
             self.implied.insert(path.clone());
             self.directories.insert(inode, Pending { path, attributes: Attributes::implied() });
             self.result.usage.inodes += 1;
-            self.result.usage.allocated += BLOCK;
         }
         Ok(())
     }
@@ -339,7 +341,6 @@ impl<'a> Applier<'a> {
                 }
             }
             None => {
-                self.result.usage.allocated += BLOCK;
                 self.directories.insert(inode, Pending { path, attributes });
             }
         }
@@ -367,25 +368,36 @@ impl<'a> Applier<'a> {
             self.result.lost += attributes.set_owner_and_xattrs(&opened, &path, self.options)?;
             attributes.set_mode(&opened, &path)?;
             attributes.set_times(&opened, &path)?;
+            // All that is in it is there, and its extended attributes may have taken a block.
+            self.count_blocks(directory.as_fd(), &path)?;
         }
         Ok(())
     }
 }
 
 impl Usage {
-    /// Forgets a file of which one name was removed.
+    pub(crate) fn add_blocks(&mut self, stat: &Stat) {
+        self.allocated = self.allocated.saturating_add(blocks(stat));
+    }
+
+    /// Forgets a file of which one name was removed. The blocks of directories are not counted before the end.
     fn subtract(&mut self, stat: &Stat) {
-        if is_directory(stat) {
-            self.allocated = self.allocated.saturating_sub(BLOCK);
-        } else if stat.st_nlink > 1 {
-            return;
-        } else if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
-            let number = |number: i64| u64::try_from(number).unwrap_or(0);
-            self.bytes = self.bytes.saturating_sub(number(stat.st_size));
-            self.allocated = self.allocated.saturating_sub(number(stat.st_blocks) * 512);
+        if !is_directory(stat) {
+            if stat.st_nlink > 1 {
+                return;
+            }
+            if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+                self.bytes = self.bytes.saturating_sub(u64::try_from(stat.st_size).unwrap_or(0));
+            }
+            self.allocated = self.allocated.saturating_sub(blocks(stat));
         }
         self.inodes = self.inodes.saturating_sub(1);
     }
+}
+
+/// The bytes of a file's blocks: as `du` counts, in units of 512 bytes whatever the filesystem's are (stat(2)).
+pub(crate) fn blocks(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512)
 }
 
 impl Privileged {
@@ -408,29 +420,14 @@ fn self_is_lenient(options: &Options) -> bool {
     options.ownership == Ownership::Current
 }
 
-/// Blocks that the segments touch, which are sorted.
-fn blocks_of(segments: &[Segment]) -> u64 {
-    let (mut blocks, mut end) = (0, 0);
-    for segment in segments {
-        let first = (segment.offset / BLOCK).max(end);
-        end = (segment.offset + segment.len).div_ceil(BLOCK);
-        blocks += end.saturating_sub(first);
-    }
-    blocks
-}
-
-fn copy(reader: &mut Reader<&mut dyn BufRead>, file: &OwnedFd, path: &[u8]) -> Result<u64> {
-    let mut total = 0;
+fn copy(reader: &mut Reader<&mut dyn BufRead>, file: &OwnedFd, path: &[u8]) -> Result<()> {
     loop {
         let data = reader.fill_data()?;
         if data.is_empty() {
-            return Ok(total);
+            return Ok(());
         }
         match write(file, data) {
-            Ok(count) => {
-                total += count as u64;
-                reader.consume_data(count);
-            }
+            Ok(count) => reader.consume_data(count),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno).entry("write", path),
         }

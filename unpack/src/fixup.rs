@@ -24,9 +24,6 @@ use crate::error::{EntryContext as _, Result, refused};
 use crate::options::{Options, OverlayXattr};
 use crate::root::{Root, open_root, split};
 
-/// What a directory takes on disk.
-const BLOCK: u64 = 4096;
-
 /// A fix-up that is being written.
 #[derive(Debug)]
 pub struct Fixup<'a> {
@@ -54,7 +51,6 @@ impl<'a> Fixup<'a> {
         }
         self.directories.push((path.to_vec(), attributes_of(like.as_fd(), path, self.options)?));
         self.usage.inodes += 1;
-        self.usage.allocated += BLOCK;
         Ok(())
     }
 
@@ -71,7 +67,7 @@ impl<'a> Fixup<'a> {
                 let flags =
                     OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let file = openat(&parent, name, flags, Mode::RUSR | Mode::WUSR).entry("create", first)?;
-                self.usage.allocated += copy(like, &file, &stat).entry("copy", first)?;
+                copy(like, &file, &stat).entry("copy", first)?;
                 self.usage.bytes += stat.st_size.cast_unsigned();
                 file
             }
@@ -103,7 +99,9 @@ impl<'a> Fixup<'a> {
         if kind != FileType::Symlink {
             attributes.set_mode(&opened, first)?;
         }
-        attributes.set_times(&opened, first)
+        attributes.set_times(&opened, first)?;
+        self.usage.add_blocks(&fstat(&made).entry("look at", first)?);
+        Ok(())
     }
 
     /// Gives all directories their attributes.
@@ -116,6 +114,7 @@ impl<'a> Fixup<'a> {
             attributes.set_owner_and_xattrs(&opened, path, self.options)?;
             attributes.set_mode(&opened, path)?;
             attributes.set_times(&opened, path)?;
+            self.usage.add_blocks(&fstat(&directory).entry("look at", path)?);
         }
         Ok(self.usage)
     }
@@ -154,8 +153,8 @@ fn attributes_of(file: BorrowedFd<'_>, path: &[u8], options: &Options) -> Result
     Attributes::exactly(&stat, xattrs, times, path)
 }
 
-/// Copies a regular file with its holes; shares its blocks where the filesystem can. Returns the bytes allocated.
-fn copy(like: &OwnedFd, to: &OwnedFd, stat: &Stat) -> Result<u64, Errno> {
+/// Copies a regular file with its holes; shares its blocks where the filesystem can.
+fn copy(like: &OwnedFd, to: &OwnedFd, stat: &Stat) -> Result<(), Errno> {
     // What is open as a path cannot be read; its magic link opens this very file.
     let magic = format!("/proc/self/fd/{}", like.as_raw_fd());
     let from = rustix::fs::open(&magic, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
@@ -164,7 +163,7 @@ fn copy(like: &OwnedFd, to: &OwnedFd, stat: &Stat) -> Result<u64, Errno> {
         copy_data(&from, to, size)?;
         ftruncate(to, size)?;
     }
-    Ok(stat.st_blocks.cast_unsigned() * 512)
+    Ok(())
 }
 
 fn copy_data(from: &OwnedFd, to: &OwnedFd, size: u64) -> Result<(), Errno> {

@@ -48,7 +48,8 @@ pub use umask::PrivateUmask;
 pub struct Usage {
     /// Lengths of all regular files, holes included; a file with several names counts once.
     pub bytes: u64,
-    /// Bytes of the blocks of files and directories, without holes.
+    /// Bytes of the blocks of everything, holes excluded, as `du` counts them: also those of directories, and of links and
+    /// extended attributes that do not fit into the inode. The filesystem may change some of them when it writes them back.
     pub allocated: u64,
     /// Files, directories, links, devices and whiteouts, the root included.
     pub inodes: u64,

@@ -202,6 +202,8 @@ fn set_whiteout(applier: &mut Applier<'_>, path: &[u8]) -> Result<()> {
     mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0).entry("write a whiteout for", path)?;
     // Nobody sees it, but a layer gives the same tree each time.
     utimensat(parent, name, &EPOCH, AtFlags::SYMLINK_NOFOLLOW).entry("set the times of", path)?;
+    let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).entry("look at", path)?;
+    applier.result.usage.add_blocks(&stat);
     applier.note_implied(implied)?;
     applier.result.usage.inodes += 1;
     applier.result.whiteouts += 1;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::RegistryArgs;
+
 /// The form of an archive, also under the names that Podman has for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ArchiveFormat {
@@ -18,7 +20,7 @@ pub(crate) enum ArchiveFormat {
 /// Save images to an archive
 ///
 /// The archive goes to standard output or to a file, which is replaced when all is written, or not at all. Layers stay
-/// compressed as they are. `docker load`, `podman load`, `ctr image import` and `load` take it. An image given by its
+/// compressed as they are; those that `gc --evict blobs` took away are fetched again. `docker load`, `podman load`, `ctr image import` and `load` take it. An image given by its
 /// ID has no name in the archive.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -41,4 +43,7 @@ pub(crate) struct Save {
     /// Save this platform of multi-platform images alone
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub(crate) platform: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
 }

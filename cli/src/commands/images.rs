@@ -26,17 +26,26 @@ const TITLES: &[(&str, &str)] = &[
     ("SharedSize", "SHARED SIZE"),
     ("UniqueSize", "UNIQUE SIZE"),
     ("Containers", "CONTAINERS"),
+    ("PulledAt", "PULLED AT"),
+    ("LastUsedAt", "LAST USED AT"),
+    ("LastUsedSince", "LAST USED"),
+    ("Pinned", "PINNED"),
 ];
 
+/// Fields that Docker's rows do not have.
+const OURS: [&str; 4] = [".PulledAt", ".LastUsedAt", ".LastUsedSince", ".Pinned"];
+
 pub(super) fn run(context: &Context, args: &Images) -> Result<(), Failure> {
-    let listing = Listing::new(&format(args))?;
+    let format = format(args);
+    let listing = Listing::new(&format)?;
     let mut images = context.store()?.images()?;
     images.retain(|image| args.all || image.is_image);
     // Docker's list begins with what was built last.
     images.sort_by_key(|image| (std::cmp::Reverse(image.created), image.reference.is_none()));
     let images = select::select(images, args.pattern.as_deref(), &args.filter)?;
     let now = Timestamp::now().as_second();
-    let rows: Vec<Value> = images.iter().map(|image| row(image, now, !args.no_trunc)).collect();
+    let rows: Vec<Value> =
+        images.iter().map(|image| row(image, now, !args.no_trunc, with_ours(&format))).collect();
     print(listing.render(TITLES, &rows)?)
 }
 
@@ -56,13 +65,26 @@ fn format(args: &Images) -> String {
     }
 }
 
-/// The fields of a row, in the order of Docker's JSON.
-fn row(image: &ImageSummary, now: i64, truncate: bool) -> Value {
+/// Whether rows have our own fields: not where they are printed as JSON, which is exactly Docker's.
+fn with_ours(format: &str) -> bool {
+    !format.contains("json") || OURS.iter().any(|field| format.contains(field))
+}
+
+/// The fields of a row, in the order of Docker's JSON, and then ours.
+fn row(image: &ImageSummary, now: i64, truncate: bool, with_ours: bool) -> Value {
     let id = image.id.to_string();
     let reference = image.reference.as_ref();
     let or_none = |text: Option<&str>| Value::str(text.unwrap_or("<none>"));
     let digest = reference.map(|_| image.target.to_string());
-    Value::fields([
+    let time_of = |at: Option<i64>| Value::str(at.map(time::created_at).unwrap_or_default());
+    let since = image.last_used_at.map(|at| time::ago(at, now)).unwrap_or_default();
+    let ours = [
+        ("PulledAt", time_of(image.pulled_at)),
+        ("LastUsedAt", time_of(image.last_used_at)),
+        ("LastUsedSince", Value::str(since)),
+        ("Pinned", Value::Bool(image.pinned)),
+    ];
+    let dockers = [
         ("Containers", Value::str("N/A")),
         ("CreatedAt", Value::str(image.created.map(time::created_at).unwrap_or_default())),
         ("CreatedSince", Value::str(image.created.map(|at| time::ago(at, now)).unwrap_or_default())),
@@ -73,7 +95,8 @@ fn row(image: &ImageSummary, now: i64, truncate: bool) -> Value {
         ("Size", Value::str(human_size(image.size))),
         ("Tag", or_none(reference.and_then(Reference::tag))),
         ("UniqueSize", Value::str("N/A")),
-    ])
+    ];
+    Value::fields(dockers.into_iter().chain(ours.into_iter().filter(|_| with_ours)))
 }
 
 #[cfg(test)]
@@ -94,8 +117,10 @@ mod tests {
     fn list(line: &str) -> String {
         let images = select::tests::images();
         let args = args(line);
-        let rows: Vec<Value> = images.iter().map(|image| row(image, 1_704_067_260, !args.no_trunc)).collect();
-        Listing::new(&format(&args)).unwrap().render(TITLES, &rows).unwrap()
+        let format = format(&args);
+        let row = |image| row(image, 1_704_067_260, !args.no_trunc, with_ours(&format));
+        let rows: Vec<Value> = images.iter().map(row).collect();
+        Listing::new(&format).unwrap().render(TITLES, &rows).unwrap()
     }
 
     #[test]
@@ -124,6 +149,15 @@ nginx           latest    bbbbbbbbbbbb   About an hour ago    5B
     fn a_table_of_ones_own_gets_the_digest_too() {
         assert_eq!(format(&args("images --digests --format table{{.ID}}")), "table{{.ID}}\t{{.Digest}}");
         assert_eq!(format(&args("images --digests --format {{.ID}}")), "{{.ID}}");
+    }
+
+    #[test]
+    fn a_template_has_fields_of_our_own() {
+        let first =
+            |format: &str| list(&format!("images --format {format}")).lines().next().map(str::to_owned);
+        assert_eq!(first("{{.LastUsedSince}},{{.Pinned}}").as_deref(), Some("About a minute ago,true"));
+        assert_eq!(first("{{.PulledAt}}").as_deref(), Some(""), "its registry need not have it");
+        assert!(list("images --format table{{.LastUsedSince}}").starts_with("LAST USED\n"));
     }
 
     #[test]

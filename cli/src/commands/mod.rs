@@ -18,6 +18,7 @@ mod logout;
 mod ls;
 mod manifest;
 mod mount;
+mod pins;
 mod ps;
 mod pull;
 mod push;
@@ -51,6 +52,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failures> {
         Command::History(args) => history::run(&context, &args)?,
         Command::Tag(args) => tag::run(&context, &args)?,
         Command::Rmi(args) => rmi::run(&context, &args)?,
+        Command::Pin(args) => pins::pin(&context, &args)?,
+        Command::Unpin(args) => pins::unpin(&context, &args)?,
         Command::Create(args) => containers::create(&context, &args)?,
         Command::Ps(args) => ps::run(&context, &args)?,
         Command::Rm(args) => containers::remove(&context, &args)?,

@@ -28,7 +28,8 @@ pub(super) fn run(context: &Context, args: &Push) -> Result<(), Failures> {
     };
     // An ID has no place of its own; that is said by the push.
     let named = destination.clone().or_else(|| args.image.parse().ok());
-    let client = registry::client(&args.registry, named.as_ref())?;
+    let sources = store.evicted_sources(&[&args.image]).map_err(Failure::from)?;
+    let client = registry::client(&args.registry, named.iter().chain(&sources))?;
     one(context, &store, &client, &args.image, destination.as_ref(), &options)?;
     Ok(())
 }
@@ -54,7 +55,10 @@ fn all_tags(
         let sentence = format!("no image is called `{}`", printable(repository.familiar_repository()));
         return Err(Failure { exit: Exit::NotFound, sentence, hints: Vec::new() }.into());
     }
-    let client = registry::client(&args.registry, [&repository])?;
+    let names: Vec<String> = tags.iter().map(ToString::to_string).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let sources = store.evicted_sources(&names).map_err(Failure::from)?;
+    let client = registry::client(&args.registry, std::iter::once(&repository).chain(&sources))?;
     crate::errors::for_each(tags, |tag| one(context, store, &client, &tag.to_string(), None, options))
 }
 

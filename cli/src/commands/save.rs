@@ -9,6 +9,7 @@ use crate::args::{ArchiveFormat, Save};
 use crate::context::Context;
 use crate::errors::Failure;
 use crate::new_file::Destination;
+use crate::registry;
 
 pub(super) fn run(context: &Context, args: &Save) -> Result<(), Failure> {
     let platform = match &args.platform {
@@ -20,10 +21,14 @@ pub(super) fn run(context: &Context, args: &Save) -> Result<(), Failure> {
         ArchiveFormat::Oci => ArchiveForm::Oci,
     };
     let store = context.store()?;
+    let names: Vec<&str> = args.images.iter().map(String::as_str).collect();
+    let sources = store.evicted_sources(&names)?;
+    // Mostly nothing has to be fetched.
+    let client = if sources.is_empty() { None } else { Some(registry::client(&args.registry, &sources)?) };
+    let options = SaveOptions { form, platform, client };
     let progress = context.progress().of_save();
-    let images: Vec<&str> = args.images.iter().map(String::as_str).collect();
     let report = archive(args.output.as_deref(), |out| {
-        store.save(&images, out, &SaveOptions { form, platform }, &|event| progress.tell(&event))
+        store.save(&names, out, &options, &|event| progress.tell(&event))
     })?;
     for note in &report.notes {
         progress.note(note);

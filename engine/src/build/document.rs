@@ -63,14 +63,16 @@ impl Layerstore {
             .layers
             .iter()
             .zip(parsed.diff_ids)
-            .map(|(layer, diff_id)| (layer.digest.clone(), Some(diff_id)))
+            .map(|(layer, diff_id)| (layer.digest.clone(), diff_id))
             .collect();
-        let found = self.store.lease_layers(session, &wanted)?;
+        let leased: Vec<_> =
+            wanted.iter().map(|(digest, diff_id)| (digest.clone(), Some(diff_id.clone()))).collect();
+        let found = self.store.lease_layers(session, &leased)?;
         let mut layers = Vec::with_capacity(manifest.layers.len());
-        for (layer, presence) in manifest.layers.into_iter().zip(found) {
+        for ((layer, presence), (_, diff_id)) in manifest.layers.into_iter().zip(found).zip(wanted) {
             let here = presence.blob.is_some();
-            // What is to be had elsewhere need not be here.
-            if !here && layer.urls.is_empty() {
+            // What is to be had elsewhere need not be here, nor what was evicted.
+            if !here && layer.urls.is_empty() && !self.store.is_evicted(&layer.digest, &diff_id)? {
                 return Err(Error::LostBlob { image: info.config.clone(), digest: layer.digest });
             }
             layers.push(self.as_oci(layer, here)?);
@@ -159,7 +161,8 @@ impl Layerstore {
             }
             None => Vec::new(),
         };
-        self.store.commit_images(session, &ImageCommit { edges, images: vec![image], references })?;
+        self.store
+            .commit_images(session, &ImageCommit { edges, images: vec![image], references, pulled: false })?;
         Ok(Built { id, manifest: digest, layer: layer.digest, diff_id: layer.diff_id, size: layer.size })
     }
 

@@ -5,7 +5,7 @@ use std::io::Read;
 
 use layerstore_archive::{Directory, Error as ArchiveError, MemberMap, Members, TarFile};
 use layerstore_oci::media_type::layout_path;
-use layerstore_oci::{Algorithm, Descriptor, Digest, Index, MAX_DOCUMENT_BYTES};
+use layerstore_oci::{Algorithm, Descriptor, DiffId, Digest, Index, MAX_DOCUMENT_BYTES};
 use layerstore_store::{Session, Store};
 
 use crate::error::{Error, Result};
@@ -47,6 +47,11 @@ pub(crate) trait Contents: Members + Sync {
         layer.size.get_or_insert(opened.size);
         let ingest = session.ingest(layer.digest.as_ref().map_or(Algorithm::Sha256, Digest::algorithm))?;
         feeder.receive(layer, work, claims, ingest, &mut opened.reader)
+    }
+
+    /// Whether a layer that the store has no blob of may stay away, as its tree is here.
+    fn may_be_absent(&self, _blob: &Digest, _diff_id: &DiffId) -> Result<bool> {
+        Ok(false)
     }
 
     /// The digest of a member whose blob is in the store already.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use layerstore_oci::{DiffId, Digest};
+use layerstore_oci::{Descriptor, DiffId, Digest};
 use layerstore_store::{Claim, Key, Presence};
 
 use super::Loader;
@@ -139,6 +139,9 @@ impl Feed<'_, '_> {
 
     /// Whether nothing is left to do for a layer.
     fn settled(&self, layer: &Layer, task: &Task, presence: Option<&(Digest, Presence)>) -> Result<bool> {
+        if let Some((_, Presence { blob: None, tree: Some(_) })) = presence {
+            return self.settled_without_blob(layer, task);
+        }
         let Some((digest, Presence { blob: Some(blob), tree })) = presence else { return Ok(false) };
         if let (Some(expected), Some(actual)) = (&layer.diff_id, &blob.diff_id)
             && expected != actual
@@ -158,6 +161,18 @@ impl Feed<'_, '_> {
             return Ok(false);
         }
         let finished = Finished { digest: digest.clone(), size: blob.size, compression: None };
+        self.feeder.already_exists(layer, finished, self.quiet.contains(digest));
+        Ok(true)
+    }
+
+    /// The same for a layer of which the tree is here alone.
+    fn settled_without_blob(&self, layer: &Layer, task: &Task) -> Result<bool> {
+        let (Some(descriptor), Some(diff_id)) = (&task.descriptor, &task.diff_id) else { return Ok(false) };
+        let Descriptor { digest, size, .. } = descriptor;
+        if !self.contents.may_be_absent(digest, diff_id)? {
+            return Ok(false);
+        }
+        let finished = Finished { digest: digest.clone(), size: *size, compression: None };
         self.feeder.already_exists(layer, finished, self.quiet.contains(digest));
         Ok(true)
     }

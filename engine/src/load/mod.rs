@@ -12,7 +12,6 @@ use std::path::PathBuf;
 use std::thread;
 
 use layerstore_archive::{ArchivedImage, Source as ArchiveSource};
-use layerstore_gc::Scope;
 use layerstore_oci::{Compression, Descriptor, Digest, Manifest, Platform, Reference, media_type};
 use layerstore_store::{Edge, EdgeKind, ImageCommit, LOCAL, NewBlob, NewImage, Object, Publication, Session};
 
@@ -112,8 +111,7 @@ impl Layerstore {
             let result = self.load_file(file, options, listener, &mut new);
             // Of a failed load nothing stays; of a stream, what no image of it turned out to need.
             if !new.is_empty() {
-                let scope = Scope::Only(new.into_iter().collect::<HashSet<_>>());
-                if let Err(error) = layerstore_gc::collect(&self.store, LOCAL, &[], &scope) {
+                if let Err(error) = self.store.discard(new) {
                     tracing::warn!(%error, "layers of the archive stay until the next collection");
                 }
             }
@@ -149,7 +147,7 @@ impl Layerstore {
         }
         let session = self.store.session(LOCAL)?;
         let policy = options.policy.map_or_else(|| self.unpack_policy(), Ok)?;
-        let loader = Loader { engine: self, session, options, policy, listener, prefer: None };
+        let loader = Loader { engine: self, session, options, policy, listener, prefer: None, pulled: false };
         match ArchiveSource::open(file)? {
             ArchiveSource::Tar(tar) => loader.load_known(&tar, new),
             ArchiveSource::Directory(directory) => loader.load_known(&directory, new),
@@ -176,6 +174,8 @@ pub(crate) struct Loader<'a> {
     pub(crate) listener: &'a Listener<'a>,
     /// Of an image all of whose platforms are taken: the one that is unpacked, if it has it.
     pub(crate) prefer: Option<Platform>,
+    /// Whether the images come from the registries of their names.
+    pub(crate) pulled: bool,
 }
 
 impl Loader<'_> {
@@ -304,7 +304,8 @@ impl Loader<'_> {
                 notes: reference.notes,
             });
         }
-        let commit = ImageCommit { edges: std::mem::take(&mut plan.edges), images, references };
+        let edges = std::mem::take(&mut plan.edges);
+        let commit = ImageCommit { edges, images, references, pulled: self.pulled };
         store.commit_images(&self.session, &commit)?;
         Ok(report)
     }

@@ -4,7 +4,8 @@ pub(crate) mod remote;
 
 use layerstore_archive::{ArchivedImage, Content};
 use layerstore_oci::{
-    Descriptor, Digest, Document, ErrorKind, Index, MAX_DOCUMENT_BYTES, Platform, Reference, media_type,
+    Descriptor, DiffId, Digest, Document, ErrorKind, Index, MAX_DOCUMENT_BYTES, Platform, Reference,
+    media_type,
 };
 use layerstore_registry::{Client, FetchedManifest, Repository, Selector};
 use layerstore_store::{LOCAL, Session};
@@ -21,7 +22,7 @@ use crate::policy::UnpackPolicy;
 /// How long what an interrupted pull has fetched is kept for the next one.
 pub(crate) const KEEP_SECONDS: i64 = 24 * 60 * 60;
 /// Layers that are downloaded at the same time.
-const DOWNLOADS: usize = 4;
+pub(crate) const DOWNLOADS: usize = 4;
 
 /// When to ask the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,7 +43,8 @@ pub struct PullOptions {
     pub platform: Option<Platform>,
     /// Take all platforms, and unpack the one above.
     pub all_platforms: bool,
-    /// Keep the layers as they are, and unpack them at the first mount.
+    /// Keep the layers as they are, and unpack them at the first mount. Those that were evicted come back: without this, an
+    /// image whose trees are here is up to date.
     pub keep_packed: bool,
     /// When to ask the registry.
     pub when: When,
@@ -110,6 +112,7 @@ impl Layerstore {
         // What a digest stands for does not change.
         let settled = options.when == When::Missing || reference.digest().is_some();
         if settled && let Some(report) = pull.present(here.as_ref())? {
+            self.store.note_use(&report.target)?;
             return Ok(report);
         }
         let watcher = Watcher::new(listener, &self.cancel);
@@ -117,6 +120,7 @@ impl Layerstore {
         match pull.from(&repository, here.as_ref()) {
             Err(error) if options.when == When::Newer && error.kind() == ErrorKind::Unavailable => {
                 let Some(mut report) = pull.present(here.as_ref())? else { return Err(error) };
+                self.store.note_use(&report.target)?;
                 report.notes.push(format!("the image in the store is used: {error}"));
                 Ok(report)
             }
@@ -157,7 +161,7 @@ impl Pull<'_> {
                     && digest.as_ref() == here
                     && let Some(report) = self.present(here)?
                 {
-                    return Ok(report);
+                    return self.up_to_date(report);
                 }
                 match &digest {
                     Some(digest) => repository.manifest(Selector::Digest(digest))?,
@@ -168,11 +172,17 @@ impl Pull<'_> {
         if here == Some(&fetched.digest)
             && let Some(report) = self.present(here)?
         {
-            return Ok(report);
+            return self.up_to_date(report);
         }
         let mut report = self.engine.tidily(|| self.fetch(repository, &fetched, here))?;
         notes.append(&mut report.notes);
         Ok(PullReport { notes, ..report })
+    }
+
+    /// The registry has just said that nothing has changed.
+    fn up_to_date(&self, report: PullReport) -> Result<PullReport> {
+        self.engine.store.note_pull(LOCAL, &self.reference.to_string(), &report.target)?;
+        Ok(report)
     }
 
     fn fetch(
@@ -191,7 +201,8 @@ impl Pull<'_> {
         let mut session = engine.store.session(LOCAL)?;
         session.outlast(&format!("pull {}", self.reference), KEEP_SECONDS)?;
         let prefer = self.options.all_platforms.then(|| self.platform());
-        let loader = Loader { engine, session, options: &load, policy, listener: self.listener, prefer };
+        let loader =
+            Loader { engine, session, options: &load, policy, listener: self.listener, prefer, pulled: true };
         let remote = Remote { pull: self, store: &engine.store, repository, top: fetched };
         // Registries say many things; what a document is shows in it.
         let known = media_type::is_manifest(&fetched.media_type) || media_type::is_index(&fetched.media_type);
@@ -242,7 +253,13 @@ impl Pull<'_> {
         for (task, presence) in plan.tasks.iter().zip(store.lease_layers(session, &wanted)?) {
             let Some(descriptor) = &task.descriptor else { continue };
             pull.blobs += 1;
-            if presence.blob.is_some() {
+            let evicted = match &task.diff_id {
+                Some(diff_id) if presence.blob.is_none() => {
+                    self.may_be_absent(&descriptor.digest, diff_id)?
+                }
+                _ => false,
+            };
+            if presence.blob.is_some() || evicted {
                 pull.reuse = pull.reuse.saturating_add(descriptor.size);
             } else {
                 let there = store.partial_size(&descriptor.digest).min(descriptor.size);
@@ -333,10 +350,21 @@ impl Pull<'_> {
             wanted.extend(manifest.layers.iter().map(|layer| (layer.digest.clone(), None)));
         }
         let present = store.lease_layers(session, &wanted)?;
-        let complete = present.iter().enumerate().all(|(number, presence)| {
-            presence.blob.is_some() && (number == 0 || !(unpack && is_image) || presence.tree.is_some())
-        });
-        Ok(complete.then(|| if is_image { manifest.config.digest } else { digest.clone() }))
+        for (number, (presence, (digest, diff_id))) in present.iter().zip(&wanted).enumerate() {
+            let unpack = unpack && is_image && number > 0;
+            let evicted = |diff_id| self.may_be_absent(digest, diff_id);
+            let blob = presence.blob.is_some() || diff_id.as_ref().map_or(Ok(false), evicted)?;
+            if !blob || (unpack && presence.tree.is_none()) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(if is_image { manifest.config.digest } else { digest.clone() }))
+    }
+
+    /// Whether a layer that the store has no blob of stays as it is: a pull does not undo an eviction, unless it is told to
+    /// get the layers as they are in the registry.
+    fn may_be_absent(&self, blob: &Digest, diff_id: &DiffId) -> Result<bool> {
+        Ok(!self.options.keep_packed && self.engine.store.is_evicted(blob, diff_id)?)
     }
 
     fn platform(&self) -> Platform {

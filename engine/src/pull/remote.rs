@@ -4,13 +4,14 @@ use std::io::{self, Read};
 
 use layerstore_archive::{Error as ArchiveError, Members};
 use layerstore_oci::media_type::LayerKind;
-use layerstore_oci::{Descriptor, ErrorKind, Index, MAX_DOCUMENT_BYTES};
+use layerstore_oci::{Descriptor, DiffId, Digest, ErrorKind, Index, MAX_DOCUMENT_BYTES};
 use layerstore_registry::{
     Download, Error as RegistryError, FetchedManifest, Notice, Repository, Selector, Watch,
 };
 use layerstore_store::{Session, Store};
 
 use super::Pull;
+use crate::Layerstore;
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::event::{Event, LayerState, Listener};
@@ -104,6 +105,10 @@ impl Contents for Remote<'_> {
         self.pull.wanted(index).map(Some)
     }
 
+    fn may_be_absent(&self, blob: &Digest, diff_id: &DiffId) -> Result<bool> {
+        self.pull.may_be_absent(blob, diff_id)
+    }
+
     fn bring(
         &self,
         session: &Session,
@@ -113,16 +118,39 @@ impl Contents for Remote<'_> {
         work: Work,
         claims: Claims,
     ) -> Result<()> {
+        let source =
+            Source { engine: self.pull.engine, listener: self.pull.listener, repository: self.repository };
+        source.bring(session, feeder, &layer, work, &claims)
+    }
+}
+
+/// A repository that single layers come from.
+pub(crate) struct Source<'a> {
+    pub(crate) engine: &'a Layerstore,
+    pub(crate) listener: &'a Listener<'a>,
+    pub(crate) repository: &'a Repository<'a>,
+}
+
+impl Source<'_> {
+    /// Brings a layer's blob to the unpackers, a second time if the first time it arrives damaged.
+    pub(crate) fn bring(
+        &self,
+        session: &Session,
+        feeder: &Feeder<'_>,
+        layer: &Layer,
+        work: Work,
+        claims: &Claims,
+    ) -> Result<()> {
         let Some(digest) = layer.digest.clone() else { return Err(Error::Cancelled) };
-        match self.download(self.repository, session, feeder, &layer, work, &claims) {
+        match self.download(self.repository, session, feeder, layer, work, claims) {
             // What lies between may have damaged it: once more, from the beginning.
             Err(Error::Store(layerstore_store::Error::DigestMismatch { .. })) => {}
             done => return done,
         }
-        (self.pull.listener)(Event::Note(format!("layer {digest} arrived damaged; it is fetched once more")));
+        (self.listener)(Event::Note(format!("layer {digest} arrived damaged; it is fetched once more")));
         // A mirror that has it wrong would have it wrong once more.
         let registry = self.repository.without_mirrors();
-        match self.download(&registry, session, feeder, &layer, work, &claims) {
+        match self.download(&registry, session, feeder, layer, work, claims) {
             Err(Error::Store(layerstore_store::Error::DigestMismatch { actual, .. })) => {
                 let (host, what) = (self.repository.domain().to_owned(), format!("layer {digest}"));
                 Err(RegistryError::DigestMismatch { host, what, actual }.into())
@@ -130,9 +158,7 @@ impl Contents for Remote<'_> {
             done => done,
         }
     }
-}
 
-impl Remote<'_> {
     fn download(
         &self,
         repository: &Repository<'_>,
@@ -146,13 +172,13 @@ impl Remote<'_> {
         let ingest = session.resume(digest, size)?;
         let resumed = ingest.written();
         let state = LayerState::Downloading { total: size, resumed };
-        (self.pull.listener)(Event::Layer { index: layer.index, name: layer.name.clone(), state });
+        (self.listener)(Event::Layer { index: layer.index, name: layer.name.clone(), state });
         let stopped = || feeder.stopped();
-        let watcher = Watcher::new(self.pull.listener, &self.pull.engine.cancel).until(&stopped);
+        let watcher = Watcher::new(self.listener, &self.engine.cancel).until(&stopped);
         let repository = repository.watched_by(&watcher);
         let mut source = Counted {
             download: repository.download(digest, size, resumed),
-            listener: self.pull.listener,
+            listener: self.listener,
             index: layer.index,
             done: resumed,
             total: size,

@@ -11,7 +11,7 @@ use layerstore::{
 };
 use layerstore_testkit::layer::{Layer, LayerBuilder};
 
-use crate::lab::{Lab, names, quick, refused, text};
+use crate::lab::{Lab, everything, names, quick, refused, text};
 
 const IMAGE: &str = "localhost/used:1";
 
@@ -80,15 +80,15 @@ fn privileged_a_stack_that_is_not_on_the_disk_keeps_what_it_is_made_of() {
         }
     }
     lab.store.remove(IMAGE, true).unwrap();
-    lab.store.collect(false, true).unwrap();
+    lab.store.collect(&everything()).unwrap();
     assert_eq!(lab.names("blobs/sha256").len(), 2, "those of the layers");
     let is_whole = || {
         lab.mounted("active", |root| assert_eq!(["a", "b"].map(|name| text(root.join(name))), ["a", "b"]));
     };
     is_whole();
-    lab.store.collect(false, true).unwrap();
+    lab.store.collect(&everything()).unwrap();
     // The last one settled what was unpacked again.
-    lab.store.collect(false, true).unwrap();
+    lab.store.collect(&everything()).unwrap();
     assert!(lab.names("blobs/sha256").is_empty(), "{:?}", lab.names("blobs/sha256"));
     is_whole();
 }

@@ -183,3 +183,8 @@ pub(crate) fn text(path: impl AsRef<Path>) -> String {
     let path = path.as_ref();
     fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
+
+/// Collects all that nothing keeps, also what interrupted pulls have.
+pub(crate) fn everything() -> layerstore::Policy {
+    layerstore::Policy { interrupted: true, ..layerstore::Policy::default() }
+}

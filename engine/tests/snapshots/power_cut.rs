@@ -14,7 +14,7 @@ use layerstore_testkit::image::{Image, Layout};
 use layerstore_testkit::layer::LayerBuilder;
 use layerstore_testkit::require;
 
-use crate::lab::{OWNER, names, quick, refused, text};
+use crate::lab::{OWNER, everything, names, quick, refused, text};
 
 const IMAGE: &str = "localhost/power:1";
 
@@ -94,7 +94,7 @@ fn privileged_a_commit_that_was_synced_is_whole_and_another_is_refused() {
     let options = PrepareOptions::default();
     refused(s.prepare("x", Parent::Snapshot("unsynced"), &options, &|_| {}), ErrorKind::Corrupt);
     s.remove("unsynced").unwrap();
-    after.collect(false, true).unwrap();
+    after.collect(&everything()).unwrap();
 }
 
 #[test]

@@ -12,7 +12,7 @@ use layerstore_testkit::layer::{Layer, LayerBuilder};
 use layerstore_testkit::require;
 use layerstore_testkit::rng::Rng;
 
-use crate::lab::{Lab, OWNER, names, quick, text};
+use crate::lab::{Lab, OWNER, everything, names, quick, text};
 
 const IMAGE: &str = "localhost/race:1";
 const ROOT: &str = "LAYERSTORE_RACE_ROOT";
@@ -81,7 +81,7 @@ fn privileged_many_use_the_same_keys() {
     thread::scope(|scope| {
         let collector = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                lab.store.collect(false, true).unwrap();
+                lab.store.collect(&everything()).unwrap();
             }
         });
         let processes: Vec<_> = (0..4)
@@ -103,7 +103,7 @@ fn privileged_many_use_the_same_keys() {
     for mounted in lab.store.mounted().unwrap() {
         lab.store.unmount(mounted.target.as_os_str()).unwrap();
     }
-    lab.store.collect(false, true).unwrap();
+    lab.store.collect(&everything()).unwrap();
     let db = rusqlite::Connection::open(lab.root().join("layerstore.db")).unwrap();
     let mut query = db.prepare("SELECT id FROM tree ORDER BY id").unwrap();
     let rows: Vec<String> =
@@ -159,11 +159,11 @@ fn privileged_an_image_that_goes_is_not_half_below_a_snapshot() {
             scope.spawn(move || {
                 thread::yield_now();
                 allow(lab.store.remove(IMAGE, round % 2 == 0));
-                lab.store.collect(false, true).unwrap();
+                lab.store.collect(&everything()).unwrap();
             });
         });
         allow(lab.store.remove(IMAGE, true));
-        lab.store.collect(false, true).unwrap();
+        lab.store.collect(&everything()).unwrap();
         assert!(lab.names("overlay2").is_empty(), "round {round}: {:?}", lab.names("overlay2"));
     }
     assert!(made.into_inner() > 0 && refused.into_inner() > 0, "both have happened");

@@ -8,7 +8,7 @@ use layerstore::oci::ErrorKind;
 use layerstore::{Parent, PrepareOptions, Settings, SnapshotCommit};
 use layerstore_testkit::layer::{Layer, LayerBuilder};
 
-use crate::lab::{Lab, names, refused, text};
+use crate::lab::{Lab, everything, names, refused, text};
 
 const IMAGE: &str = "localhost/reboot:1";
 
@@ -55,7 +55,7 @@ fn privileged_layers_are_unpacked_again_below_what_was_written() {
         let target = lab.store.mount_container(&container.name, None, &|_| {}).unwrap();
         assert_eq!(["a", "b", "written"].map(|name| text(target.join(name))), ["a", "b", "mine"]);
         lab.store.unmount(container.name.as_ref()).unwrap();
-        lab.store.collect(false, true).unwrap();
+        lab.store.collect(&everything()).unwrap();
         assert_eq!(lab.names("overlay2").len(), 4, "the damaged trees have gone");
     }
 }

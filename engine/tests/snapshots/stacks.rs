@@ -6,7 +6,7 @@ use layerstore::oci::ErrorKind;
 use layerstore::{Parent, PrepareOptions};
 use layerstore_testkit::layer::LayerBuilder;
 
-use crate::lab::{Lab, OWNER, above, names, refused};
+use crate::lab::{Lab, OWNER, above, everything, names, refused};
 
 const IMAGE: &str = "localhost/stacks:1";
 
@@ -18,7 +18,7 @@ fn privileged_a_snapshot_that_is_named_like_a_stack_of_layers_is_kept() {
     lab.prepare("extract", None);
     lab.mounted("extract", |root| fs::write(root.join("file"), "x").unwrap());
     lab.commit(&key, "extract");
-    lab.store.collect(false, true).unwrap();
+    lab.store.collect(&everything()).unwrap();
     assert_eq!(lab.keys(), [key.as_str()]);
     lab.view("view", Parent::Snapshot(&key));
     lab.mounted("view", |root| assert_eq!(names(root), ["file"]));

@@ -23,7 +23,7 @@ use crate::recover::entries;
 use crate::store::Store;
 
 /// What the names of directories with the links of one mount begin with.
-const LINKS: &str = ".links-";
+pub(crate) const LINKS: &str = ".links-";
 
 /// The directory of the link to the upper tree, which has the tree's name: the kernel shows the options of a mount as
 /// they were given, and that is how [`crate::tables`] finds who has the tree mounted.

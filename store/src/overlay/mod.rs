@@ -47,6 +47,7 @@ use crate::store::Store;
 use layers::Layers;
 use shape::Shape;
 
+pub(crate) use classic::LINKS;
 pub use data::Mount;
 pub use idmap::{IdMap, IdRange};
 pub(crate) use table::{is_mounted_below, mount_at, shows_ours, unescape, unmount_at};

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::db::Durability;
 use crate::error::{DbContext as _, Error, IoContext as _, Result};
+use crate::last_use;
 use crate::layout::TreeId;
 use crate::lock::{Claim, Key};
 use crate::store::Store;
@@ -78,7 +79,9 @@ impl Store {
     ///
     /// Errors: the key exists (`AlreadyExists`), the parent does not (`NotFound`) or is not committed (`InvalidInput`).
     pub fn insert_snapshot(&self, new: &NewSnapshot, tree: Option<WritableTree>) -> Result<SnapshotInfo> {
-        self.insert_snapshot_with(new, tree, |_| Ok(()))
+        self.insert_snapshot_with(new, tree, |tx| {
+            last_use::mark_stack(tx, &new.layers, new.parent.as_deref(), self.clock().now())
+        })
     }
 
     /// The same, together with what else belongs to it.

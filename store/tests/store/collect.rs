@@ -109,7 +109,12 @@ fn the_parts_of_an_index_that_come_later_are_kept_by_it() {
             kind: *kind,
         };
         let references = vec![("localhost/i:1".to_owned(), digest("index"))];
-        let commit = ImageCommit { edges: edges.iter().map(edge).collect(), images: Vec::new(), references };
+        let commit = ImageCommit {
+            edges: edges.iter().map(edge).collect(),
+            images: Vec::new(),
+            references,
+            pulled: false,
+        };
         store.commit_images(&session, &commit).unwrap();
     };
     let first = [("index", "artifact", EdgeKind::Manifest)];

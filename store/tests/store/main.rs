@@ -5,6 +5,7 @@ mod collect;
 mod faults;
 mod images;
 mod interrupted;
+mod last_use;
 mod mounts;
 mod open;
 mod sessions;
@@ -97,7 +98,7 @@ fn commit_of(name: &str, layers: &[&str]) -> ImageCommit {
         labels: vec![("a".to_owned(), "b".to_owned())],
         layers: layers.iter().map(|layer| (digest(layer), diff_id(layer))).collect(),
     };
-    ImageCommit { edges, images: vec![image], references: Vec::new() }
+    ImageCommit { edges, images: vec![image], references: Vec::new(), pulled: false }
 }
 
 fn manifest(name: &str) -> Digest {

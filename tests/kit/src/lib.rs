@@ -13,6 +13,7 @@
 //!   [`traffic`], what they speak [`http`]; [`tls_front`] gives them TLS by an [`authority`].
 //! - [`credential_helper`] keeps logins as Docker's helpers do.
 //! - [`podman`], [`docker_engine`] and [`containerd`] are other stores, each with folders of its own.
+//! - [`chromium`] shows a page, presses its keys and clicks on it.
 //! - [`runtime`] runs bundles with runc and crun.
 //!
 //! Everything here panics when it cannot do its job: a failing helper is a failing test.
@@ -26,6 +27,7 @@
 pub mod authority;
 pub mod bucket;
 pub mod cases;
+pub mod chromium;
 pub mod containerd;
 pub mod credential_helper;
 mod daemon;

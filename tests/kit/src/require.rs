@@ -66,6 +66,12 @@ pub fn containerd() -> bool {
     programs(&["containerd", "ctr"])
 }
 
+/// Whether to run a test that needs Chromium.
+#[track_caller]
+pub fn chromium() -> bool {
+    programs(&["chromium"])
+}
+
 #[track_caller]
 fn programs(names: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();

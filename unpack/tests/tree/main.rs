@@ -16,10 +16,12 @@ mod replace;
 mod sandbox;
 mod sparse;
 mod streams;
+mod usage;
 mod whiteouts;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use layerstore_tar::{Entry, Timestamp, Writer};
@@ -127,6 +129,19 @@ impl Tree {
 
     fn usage(&self) -> Usage {
         self.unpacked.usage
+    }
+
+    /// What the tree takes, by the kernel's word.
+    fn counted(&self) -> Usage {
+        let mut usage = Usage::default();
+        for (path, entry) in &self.snapshot().entries {
+            if entry.link_of.is_none() {
+                usage.inodes += 1;
+                usage.bytes += entry.size;
+                usage.allocated += std::fs::symlink_metadata(self.path(path)).unwrap().blocks() * 512;
+            }
+        }
+        usage
     }
 
     fn implied(&self) -> Vec<String> {

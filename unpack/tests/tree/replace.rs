@@ -2,20 +2,6 @@
 
 use super::*;
 
-/// What the tree takes, counted.
-fn counted(tree: &Tree) -> Usage {
-    let mut usage = Usage::default();
-    for entry in tree.snapshot().entries.values().filter(|entry| entry.link_of.is_none()) {
-        usage.inodes += 1;
-        usage.bytes += entry.size;
-        if entry.kind == FileType::Directory {
-            usage.allocated += 4096;
-        }
-        usage.allocated += entry.size.next_multiple_of(4096);
-    }
-    usage
-}
-
 #[test]
 fn the_last_entry_wins_and_leaves_nothing_of_the_one_before() {
     let kinds: [(&str, Vec<Item>); 6] = [
@@ -33,7 +19,7 @@ fn the_last_entry_wins_and_leaves_nothing_of_the_one_before() {
             let after = vec![dir("y").mode(0o700).mtime(9, 9), dir("y/z").mode(0o701), file("w/f", "")];
             let tree = apply(&[before.clone(), first.clone(), second.clone(), after.clone()].concat());
             let context = format!("{first_name}, then {second_name}");
-            assert_eq!(tree.usage(), counted(&tree), "{context}");
+            assert_eq!(tree.usage(), tree.counted(), "{context}");
             // Directories merge, and so keep what the first had.
             let merged = *first_name == "tree" && matches!(*second_name, "dir" | "tree");
             if !merged {
@@ -58,7 +44,7 @@ fn a_directory_listed_twice_keeps_its_children_and_takes_the_last_attributes() {
     assert_eq!((snapshot.at("d").mode, snapshot.at("d").mtime), (0o711, (8, 8)));
     assert_eq!(snapshot.at("d").xattrs.keys().collect::<Vec<_>>(), [b"user.second"]);
     assert!(snapshot.has("d/f") && snapshot.has("d/g"));
-    assert_eq!(tree.usage(), counted(&tree));
+    assert_eq!(tree.usage(), tree.counted());
 }
 
 #[test]
@@ -100,7 +86,7 @@ fn a_deep_tree_is_replaced_in_bounded_memory() {
     items.push(file("top", "data"));
     items.extend((0..3).map(|i| symlink(format!("l{i}"), "gone")));
     let tree = apply(&items);
-    assert_eq!(tree.usage(), counted(&tree));
+    assert_eq!(tree.usage(), tree.counted());
     assert_eq!(tree.shape(), ["l0", "l1", "l2", "top"]);
 }
 

@@ -1,7 +1,6 @@
 //! Files with holes.
 
 use std::io::{Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 
 use layerstore_tar::Segment;
@@ -43,7 +42,7 @@ fn every_form_of_gnu_tar_keeps_its_holes() {
             assert_eq!(std::fs::read(tree.path("f")).unwrap(), content, "{format:?}");
             let allocated = std::fs::metadata(tree.path("f")).unwrap().blocks() * 512;
             assert!(allocated <= 41 * 4096, "{format:?}: {allocated} bytes are allocated");
-            let expected = Usage { bytes: content.len() as u64, allocated: 4096 * (1 + 39), inodes: 2 };
+            let expected = Usage { bytes: content.len() as u64, inodes: 2, ..tree.counted() };
             assert_eq!(tree.usage(), expected, "{format:?}");
         }
     }
@@ -70,11 +69,8 @@ fn holes_may_be_anywhere_and_everything() {
         let tree = apply(&[Item { data, ..entry.into() }, file("after", "data")]);
         assert_eq!(std::fs::metadata(tree.path("f")).unwrap().len(), size);
         assert_eq!(std::fs::read(tree.path("after")).unwrap(), b"data");
-        assert_eq!(
-            tree.usage(),
-            Usage { bytes: size + 4, allocated: 4096 * (2 + blocks), inodes: 3 },
-            "{list:?}"
-        );
+        assert!(tree.path("f").metadata().unwrap().blocks() * 512 <= 4096 * blocks, "{list:?}");
+        assert_eq!(tree.usage(), Usage { bytes: size + 4, inodes: 3, ..tree.counted() }, "{list:?}");
     }
 }
 

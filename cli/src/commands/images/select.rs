@@ -1,11 +1,10 @@
 //! Which images a list shows.
 
-use layerstore::oci::Reference;
+use layerstore::oci::{NamePattern, Reference};
 use layerstore::{Error, ImageSummary};
 
 use crate::args::Filter;
 use crate::errors::Failure;
-use crate::glob;
 
 /// The images that fit the pattern and the filters. As in Docker, one of several patterns or moments
 /// must fit, and all of several labels.
@@ -69,14 +68,8 @@ impl Condition<'_> {
     }
 }
 
-/// Whether a pattern fits the familiar name, with or without its tag or digest. A full name
-/// (`docker.io/library/nginx`) fits as well.
 fn has_name(image: &ImageSummary, pattern: &str) -> bool {
-    let Some(reference) = &image.reference else { return false };
-    glob::matches(pattern, &reference.familiar())
-        || glob::matches(pattern, reference.familiar_repository())
-        || glob::matches(pattern, &reference.to_string())
-        || glob::matches(pattern, reference.repository())
+    image.reference.as_ref().is_some_and(|name| NamePattern::new(pattern).fits(name))
 }
 
 #[cfg(test)]
@@ -95,6 +88,9 @@ pub(super) mod tests {
             platforms: vec!["linux/amd64".to_owned()],
             created,
             updated_at: 0,
+            pulled_at: None,
+            last_used_at: created,
+            pinned: fill == "a",
             size,
             labels: json!({ "kind": label }).as_object().cloned().unwrap(),
             is_image: true,

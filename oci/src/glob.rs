@@ -1,9 +1,37 @@
 //! Patterns for names, as Go's `path.Match` has them in Docker's filters.
 
+use crate::Reference;
+
+/// A pattern for names of images. It fits the familiar name, with or without its tag or digest, and the full one
+/// (`docker.io/library/nginx`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct NamePattern(String);
+
+impl NamePattern {
+    /// A pattern. One that is not well formed fits nothing.
+    pub fn new(pattern: &str) -> Self {
+        Self(pattern.to_owned())
+    }
+
+    /// Whether it fits.
+    pub fn fits(&self, name: &Reference) -> bool {
+        matches(&self.0, &name.familiar())
+            || matches(&self.0, name.familiar_repository())
+            || matches(&self.0, &name.to_string())
+            || matches(&self.0, name.repository())
+    }
+}
+
+impl std::fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Whether all of `text` fits `pattern`: `*` stands for any characters but `/`, `?` for one of them,
 /// `[a-z]` and `[^a-z]` for one of a set, `\` takes the next character as it is. A pattern that is not
 /// well formed fits nothing.
-pub(crate) fn matches(pattern: &str, text: &str) -> bool {
+fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
     // Behind the last star, and where its match is to be one longer on the next try.

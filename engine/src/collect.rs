@@ -1,0 +1,270 @@
+//! Giving space back.
+
+use layerstore_gc::{Cause, Evict, Kept, Plan, Policy, Reason};
+use layerstore_oci::Digest;
+use layerstore_store::{Discard, DiscardFate as Fate, NodeKind, Object, Partial, Scan, Size};
+
+use crate::Layerstore;
+use crate::error::Result;
+use crate::pull::KEEP_SECONDS;
+use crate::remove::Removed;
+
+/// What a collection took away, or would take away.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Collected {
+    /// Names that are gone, those first whose image was not used for the longest time.
+    pub names: Vec<RemovedName>,
+    /// Everything else that is gone.
+    pub objects: Vec<CollectedObject>,
+    /// Images that the policy was about and that stay, and why.
+    pub kept: Vec<Kept>,
+    /// Bytes that were to be freed, if there was a goal.
+    pub wanted: Option<u64>,
+}
+
+/// A name that is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemovedName {
+    /// The name as people write it; the target's digest for an image without one.
+    pub name: String,
+    /// The image ID, or the target of what is no image.
+    pub id: Digest,
+    /// Why it went.
+    pub reason: Reason,
+    /// What went with it.
+    pub freed: Size,
+}
+
+/// Something that is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectedObject {
+    /// What it was.
+    pub kind: CollectedKind,
+    /// Its digest, ID, key or path.
+    pub name: String,
+    /// What it took.
+    pub size: Size,
+    /// Why it went, if it was an object with a row.
+    pub cause: Option<Cause>,
+}
+
+/// What something was that is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CollectedKind {
+    /// A blob.
+    Blob,
+    /// The tree of a layer, or one that was written to.
+    Tree,
+    /// A tree that one stack of layers needed on top.
+    Fixup,
+    /// A snapshot of an image's stack.
+    Snapshot,
+    /// What a killed command left.
+    DeadSession,
+    /// The beginning of a blob.
+    PartialDownload,
+    /// What nobody knows.
+    Unknown,
+    /// What was forgotten before and not deleted yet.
+    Trash,
+}
+
+impl CollectedKind {
+    /// In words, as in `Deleted blob: …`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Blob => "blob",
+            Self::Tree => "tree",
+            Self::Fixup => "fix-up",
+            Self::Snapshot => "snapshot",
+            Self::DeadSession => "leftovers of a command",
+            Self::PartialDownload => "partial download",
+            Self::Unknown => "unknown",
+            Self::Trash => "trash",
+        }
+    }
+}
+
+impl Collected {
+    /// What is freed altogether.
+    pub fn freed(&self) -> Size {
+        self.objects.iter().map(|object| object.size).sum()
+    }
+
+    /// What went as `docker image prune` tells it: names, IDs, and chain IDs, topmost first.
+    pub fn removed(&self) -> Vec<Removed> {
+        let mut removed = Vec::new();
+        let blobs = |object: &&CollectedObject| object.kind == CollectedKind::Blob;
+        for name in &self.names {
+            removed.extend(crate::names::named(&name.name).map(Removed::Untagged));
+            let id = name.id.to_string();
+            let deleted = Removed::Deleted(name.id.clone());
+            if self.objects.iter().filter(blobs).any(|object| object.name == id)
+                && !removed.contains(&deleted)
+            {
+                removed.push(deleted);
+            }
+        }
+        let snapshots = self.objects.iter().filter(|object| object.kind == CollectedKind::Snapshot);
+        removed.extend(snapshots.filter_map(|object| object.name.parse().ok()).map(Removed::Deleted));
+        removed
+    }
+}
+
+impl Layerstore {
+    /// What [`Layerstore::collect`] would take away now.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store itself; `Corrupt` if the database refers to something that it does not hold.
+    pub fn plan_collection(&self, policy: &Policy) -> Result<Collected> {
+        if policy.evict == Some(Evict::Blobs) {
+            // Otherwise nothing fresh could be done without its blob. It changes nothing that anybody sees.
+            self.store.settle_older_than(0)?;
+        }
+        let graph = self.store.graph_to_collect(policy.interrupted)?;
+        let plan = layerstore_gc::plan(&graph, policy);
+        let mut collected = told(&plan, |_| true, |_| true);
+        let scan = self.store.scan()?;
+        let partials = self.old_partials(policy.interrupted)?;
+        collected.objects.extend(partials.iter().map(|old| partial(old, &scan)));
+        let unknown = self.store.judge_unknown(&scan.unknown, policy.interrupted)?;
+        collected.objects.extend(leftovers(&scan, unknown));
+        Ok(collected)
+    }
+
+    /// Takes away everything that no name, container, mount or running command keeps, what killed commands left, what
+    /// nobody knows, and what `policy` takes of the images that nobody uses.
+    ///
+    /// What interrupted pulls have fetched is kept for a day, unless the policy says otherwise. Others may go on
+    /// meanwhile: nothing is locked for longer than some milliseconds, and what they claim stays.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Layerstore::plan_collection`]; then nothing is taken away.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> layerstore::Result<()> {
+    /// use layerstore::{Goal, Policy, Scope};
+    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// let policy = Policy { scope: Scope::Unused, goal: Some(Goal::Free(10 << 30)), ..Policy::default() };
+    /// println!("{} bytes", store.collect(&policy)?.freed().allocated);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn collect(&self, policy: &Policy) -> Result<Collected> {
+        // Before anything is done, so that what cannot be read leaves all as it was.
+        let partials = self.old_partials(policy.interrupted)?;
+        let scan = self.store.scan()?;
+        drop(self.store.graph_to_collect(policy.interrupted)?);
+        self.store.forget_stale_mounts()?;
+        self.store.tidy_mount_points()?;
+        if policy.interrupted {
+            self.store.forget_lasting_leases()?;
+        }
+        let unknown = self.store.discard_unknown(&scan.unknown)?;
+        self.store.recover_all()?;
+        self.store.settle_for_snapshots()?;
+        if policy.evict == Some(Evict::Blobs) {
+            self.store.settle_older_than(0)?;
+        }
+        let plan = layerstore_gc::plan(&self.store.graph()?, policy);
+        let names: Vec<_> = plan.names.iter().map(|name| name.untag.clone()).collect();
+        let victims: Vec<_> = plan.victims.iter().map(|planned| planned.victim.clone()).collect();
+        let forgotten = self.store.forget(&names, &victims)?;
+        let gone: Vec<Object> =
+            forgotten.victims.iter().map(|index| victims[*index].object.clone()).collect();
+        let swept = self.store.sweep(&gone);
+        let mut collected = told(
+            &plan,
+            |index| forgotten.names.binary_search(&index).is_ok(),
+            |index| forgotten.victims.binary_search(&index).is_ok(),
+        );
+        for old in &partials {
+            // One that another command has gone on with stays.
+            if self.store.discard_partial(&old.digest)? {
+                collected.objects.push(partial(old, &scan));
+            }
+        }
+        collected.objects.extend(leftovers(&scan, unknown));
+        // What cannot be unlinked does not keep anything else from being done.
+        let emptied = self.store.empty_trash();
+        self.store.settle_older_than(0)?;
+        swept?;
+        emptied?;
+        Ok(collected)
+    }
+
+    /// Interrupted downloads that nobody went on with for a day, or all.
+    fn old_partials(&self, all: bool) -> Result<Vec<Partial>> {
+        let mut partials = self.store.partials()?;
+        let old = self.store.clock().now() - KEEP_SECONDS;
+        // One whose blob has come another way is of no use.
+        let here = |partial: &Partial| self.store.blob(&partial.digest).is_ok_and(|blob| blob.is_some());
+        partials.retain(|partial| all || partial.modified <= old || here(partial));
+        Ok(partials)
+    }
+}
+
+/// A plan, as far as it was carried out.
+fn told(plan: &Plan, name: impl Fn(usize) -> bool, victim: impl Fn(usize) -> bool) -> Collected {
+    let names = plan.names.iter().enumerate().filter(|(index, _)| name(*index));
+    let objects = plan.victims.iter().enumerate().filter(|(index, _)| victim(*index));
+    Collected {
+        names: names
+            .map(|(_, planned)| RemovedName {
+                name: layerstore_gc::familiar(&planned.untag.name),
+                id: planned.id.clone(),
+                reason: planned.reason.clone(),
+                freed: planned.freed,
+            })
+            .collect(),
+        objects: objects
+            .map(|(_, planned)| CollectedObject {
+                kind: match planned.kind {
+                    NodeKind::Blob => CollectedKind::Blob,
+                    NodeKind::Layer | NodeKind::Written => CollectedKind::Tree,
+                    NodeKind::Fixup => CollectedKind::Fixup,
+                    NodeKind::Snapshot => CollectedKind::Snapshot,
+                },
+                name: match &planned.victim.object {
+                    Object::Blob(digest) => digest.to_string(),
+                    Object::Tree(id) => id.to_string(),
+                    Object::Snapshot { key, .. } => key.clone(),
+                },
+                size: planned.size,
+                cause: Some(planned.cause.clone()),
+            })
+            .collect(),
+        kept: plan.kept.clone(),
+        wanted: plan.goal.map(|(wanted, _)| wanted),
+    }
+}
+
+/// What a scan found that goes.
+fn leftovers(scan: &Scan, unknown: Vec<Discard>) -> Vec<CollectedObject> {
+    let object = |kind, name: String, size| CollectedObject { kind, name, size, cause: None };
+    let dead = scan.ingests.iter().filter(|ingest| !ingest.alive);
+    let mut gone: Vec<CollectedObject> = dead
+        .map(|ingest| {
+            object(CollectedKind::DeadSession, ingest.name.to_string_lossy().into_owned(), ingest.size)
+        })
+        .collect();
+    let trashed = unknown.into_iter().filter(|discard| matches!(discard.fate, Fate::Trashed(_)));
+    gone.extend(trashed.map(|Discard { unknown, .. }| {
+        object(CollectedKind::Unknown, unknown.path.to_string_lossy().into_owned(), unknown.size)
+    }));
+    if scan.trash != Size::default() {
+        gone.push(object(CollectedKind::Trash, "what was forgotten before".to_owned(), scan.trash));
+    }
+    gone
+}
+
+fn partial(partial: &Partial, scan: &Scan) -> CollectedObject {
+    let size = scan.partials.iter().find(|(digest, _)| *digest == partial.digest).map(|(_, size)| *size);
+    let name = partial.digest.to_string();
+    let kind = CollectedKind::PartialDownload;
+    CollectedObject { kind, name, size: size.unwrap_or_default(), cause: None }
+}

@@ -1,0 +1,269 @@
+//! Forgetting what nothing keeps, and taking its files away.
+//!
+//! What goes is worked out beforehand, without stopping anybody. Here each row is deleted only if nothing points at it at
+//! that moment, in the transaction that deletes it: what somebody has claimed meanwhile stays, and with it, since it
+//! points at them, all that it needs. So no lock is held for longer than a few milliseconds, and a plan that is out of date
+//! does no harm. That each object comes after all that point at it makes one pass enough.
+//!
+//! The conditions here are the edges of the [graph](crate::Graph), seen from the other end; a test holds the two against
+//! each other.
+
+use std::time::{Duration, Instant};
+
+use layerstore_oci::Digest;
+use rusqlite::{OptionalExtension as _, Transaction};
+
+use crate::clock::UnixSeconds;
+use crate::db::Durability;
+use crate::error::{DbContext as _, Error, Result};
+use crate::graph::Object;
+use crate::layout::TreeId;
+use crate::lock::Key;
+use crate::snapshot::is_chain;
+use crate::store::Store;
+use crate::tables::Tables;
+
+/// A name to remove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Untag {
+    /// Whose it is.
+    pub owner: String,
+    /// The name.
+    pub name: String,
+    /// What it stood for when this was decided: it stays if it stands for something else by now.
+    pub target: Digest,
+    /// If it goes because nobody uses it: the images that it leads to, and when each was last used. It stays if one of
+    /// them was used since, or is used now.
+    pub unless_used: Option<Vec<(Digest, Option<UnixSeconds>)>>,
+}
+
+/// An object to forget.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Victim {
+    /// What.
+    pub object: Object,
+    /// Whether it goes although images need it, because it can be made or fetched again: a tree or snapshot whose blob
+    /// is here, or a blob whose tree is here and durable.
+    pub evicted: bool,
+}
+
+/// What [`Store::forget`] did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Indices of the names that are gone.
+    pub names: Vec<usize>,
+    /// Indices of the objects whose rows are gone. Their files go with [`Store::sweep`].
+    pub victims: Vec<usize>,
+}
+
+/// How long others wait for the database at a time.
+const SLICE: Duration = Duration::from_millis(15);
+/// How many files are renamed before others may publish again.
+const CHUNK: usize = 128;
+
+impl Store {
+    /// Removes `names`, then forgets those of `victims` that nothing points at any more, in the order given. The removal
+    /// is durable when this returns.
+    ///
+    /// Errors: a name that is to go in any case is not there any more (`NotFound`); then nothing is done.
+    pub fn forget(&self, names: &[Untag], victims: &[Victim]) -> Result<Forgotten> {
+        let mut forgotten = Forgotten::default();
+        let mut next = 0;
+        let mut first = true;
+        while first || next < victims.len() {
+            let untag = if first { names } else { &[] };
+            first = false;
+            let (gone, batch, end) = self.database().write(Durability::Power, "forget objects", |tx| {
+                let start = Instant::now();
+                let mut gone = Vec::new();
+                for (index, name) in untag.iter().enumerate() {
+                    if self.remove_name(tx, name)? {
+                        gone.push(index);
+                    }
+                }
+                let (mut batch, mut at) = (Vec::new(), next);
+                while at < victims.len() && (at == next || start.elapsed() < SLICE) {
+                    if self.delete_row(tx, &victims[at])? {
+                        batch.push(at);
+                    }
+                    at += 1;
+                }
+                Ok((gone, batch, at))
+            })?;
+            forgotten.names.extend(gone);
+            forgotten.victims.extend(batch);
+            next = end;
+        }
+        Ok(forgotten)
+    }
+
+    /// Forgets and takes away what was published and turned out not to be needed. What something needs stays.
+    pub fn discard(&self, mut objects: Vec<Object>) -> Result<()> {
+        // A tree that did not reach the disk yet needs its blob.
+        objects.sort_by_key(|object| match object {
+            Object::Snapshot { .. } => 0,
+            Object::Tree(_) => 1,
+            Object::Blob(_) => 2,
+        });
+        let victims: Vec<Victim> =
+            objects.into_iter().map(|object| Victim { object, evicted: false }).collect();
+        let gone = self.forget(&[], &victims)?.victims;
+        let gone: Vec<Object> = gone.into_iter().map(|index| victims[index].object.clone()).collect();
+        self.sweep(&gone).map(drop)
+    }
+
+    fn remove_name(&self, tx: &Transaction<'_>, untag: &Untag) -> Result<bool> {
+        let action = "remove a name";
+        let parameters = (&untag.owner, &untag.name, untag.target.to_string());
+        let Some(images) = &untag.unless_used else {
+            let count = tx
+                .prepare_cached("DELETE FROM reference WHERE owner = ?1 AND name = ?2 AND target = ?3")
+                .and_then(|mut delete| delete.execute(parameters))
+                .db(action)?;
+            return match count {
+                0 => Err(Error::NotFound { what: "name", name: untag.name.clone() }),
+                _ => Ok(true),
+            };
+        };
+        for (manifest, last_used_at) in images {
+            let used = tx
+                .prepare_cached(
+                    "SELECT EXISTS (SELECT 1 FROM image WHERE manifest = ?1 AND last_used_at IS NOT ?2) \
+                     OR EXISTS (SELECT 1 FROM container WHERE manifest = ?1) \
+                     OR EXISTS (SELECT 1 FROM lease_item WHERE kind = 'blob' AND key = ?1) \
+                     OR EXISTS (SELECT 1 FROM mount WHERE manifest = ?1 AND boot_id = ?3)",
+                )
+                .and_then(|mut query| {
+                    let parameters = (manifest.to_string(), last_used_at, &self.life().boot);
+                    query.query_row(parameters, |row| row.get(0))
+                })
+                .db(action)?;
+            if used {
+                return Ok(false);
+            }
+        }
+        let count = tx
+            .prepare_cached(
+                "DELETE FROM reference WHERE owner = ?1 AND name = ?2 AND target = ?3 AND NOT pinned",
+            )
+            .and_then(|mut delete| delete.execute(parameters))
+            .db(action)?;
+        Ok(count > 0)
+    }
+
+    fn delete_row(&self, tx: &Transaction<'_>, victim: &Victim) -> Result<bool> {
+        let boot = &self.life().boot;
+        let query = |object, evicted| match (object, evicted) {
+            ("blob", false) => BLOB,
+            ("blob", true) => EVICTED_BLOB,
+            ("tree", false) => TREE,
+            ("tree", true) => EVICTED_TREE,
+            (_, false) => SNAPSHOT,
+            (_, true) => EVICTED_SNAPSHOT,
+        };
+        match &victim.object {
+            Object::Blob(digest) => tx
+                .prepare_cached(query("blob", victim.evicted))
+                .and_then(|mut delete| delete.execute((digest.to_string(), boot))),
+            Object::Tree(id) => tx
+                .prepare_cached(query("tree", victim.evicted))
+                .and_then(|mut delete| delete.execute((id.as_str(), boot))),
+            // What is not part of an image's stack stays until it is removed.
+            Object::Snapshot { key, .. } if !is_chain(key) => Ok(0),
+            Object::Snapshot { owner, key } => tx
+                .prepare_cached(query("snapshot", victim.evicted))
+                .and_then(|mut delete| delete.execute((owner, key))),
+        }
+        .map(|count| count > 0)
+        .db("forget an object")
+    }
+
+    /// Takes the files of forgotten objects away: into the trash in one step, then unlinked. Whatever got a row again in
+    /// the meantime stays, and so does what somebody still has mounted; a later collection takes it. Returns those
+    /// whose files are gone.
+    pub fn sweep(&self, objects: &[Object]) -> Result<Vec<Object>> {
+        // No process can mount from now on what has no row.
+        let has_trees = objects.iter().any(|object| matches!(object, Object::Tree(_)));
+        let tables = if has_trees { Tables::read() } else { Tables::default() };
+        let (mut trashed, mut swept) = (Vec::new(), Vec::new());
+        for chunk in objects.chunks(CHUNK) {
+            let _claim = self.claim(&Key::Sweep)?;
+            for object in chunk {
+                let path = match object {
+                    Object::Blob(digest) if self.blob(digest)?.is_none() => self.layout().blob(digest),
+                    Object::Tree(id) if self.is_unused(id, &tables)? => self.layout().tree(id),
+                    Object::Blob(_) | Object::Tree(_) => continue,
+                    Object::Snapshot { .. } => {
+                        swept.push(object.clone());
+                        continue;
+                    }
+                };
+                trashed.extend(self.move_to_trash(&path)?);
+                swept.push(object.clone());
+            }
+        }
+        for path in &trashed {
+            self.unlink_trashed(path)?;
+        }
+        Ok(swept)
+    }
+
+    /// Whether a tree has no row and nobody has it mounted.
+    fn is_unused(&self, id: &TreeId, tables: &Tables) -> Result<bool> {
+        let known: Option<bool> = self.database().read("look up a tree", |db| {
+            db.prepare_cached("SELECT 1 FROM tree WHERE id = ?1")
+                .and_then(|mut query| query.query_row([id.as_str()], |row| row.get(0)).optional())
+                .db("look up a tree")
+        })?;
+        Ok(known.is_none() && tables.user(id).is_none())
+    }
+}
+
+const BLOB: &str = "
+    DELETE FROM blob WHERE digest = ?1
+    AND NOT EXISTS (SELECT 1 FROM edge WHERE child = ?1)
+    AND NOT EXISTS (SELECT 1 FROM reference WHERE target = ?1)
+    AND NOT EXISTS (SELECT 1 FROM lease_item WHERE kind = 'blob' AND key = ?1)
+    AND NOT EXISTS (SELECT 1 FROM mount WHERE manifest = ?1 AND boot_id = ?2)
+    AND NOT EXISTS (SELECT 1 FROM container WHERE manifest = ?1)
+    AND NOT EXISTS (SELECT 1 FROM tree WHERE diff_id = blob.diff_id AND synced = 0)";
+
+const TREE: &str = "
+    DELETE FROM tree WHERE id = ?1
+    AND NOT EXISTS (SELECT 1 FROM snapshot WHERE tree = ?1)
+    AND NOT EXISTS (SELECT 1 FROM snapshot WHERE fixup = ?1)
+    AND NOT EXISTS (SELECT 1 FROM image_layer WHERE diff_id = tree.diff_id)
+    AND NOT EXISTS (SELECT 1 FROM lease_item WHERE kind = 'tree' AND key = tree.diff_id)
+    AND NOT EXISTS (SELECT 1 FROM mount_tree JOIN mount USING (target, namespace)
+                    WHERE mount_tree.tree = ?1 AND mount.boot_id = ?2)";
+
+const SNAPSHOT: &str = "
+    DELETE FROM snapshot WHERE owner = ?1 AND key = ?2 AND kind = 'committed'
+    AND NOT EXISTS (SELECT 1 FROM snapshot AS above WHERE above.owner = ?1 AND above.parent = ?2)
+    AND NOT (?1 = 'local' AND EXISTS (SELECT 1 FROM image WHERE chain_id = ?2))
+    AND NOT EXISTS (SELECT 1 FROM tree WHERE id = snapshot.tree AND diff_id IS NULL)";
+
+/// One that other images or indexes name for anything but a layer stays: it cannot be made from a tree.
+const EVICTED_BLOB: &str = "
+    DELETE FROM blob WHERE digest = ?1
+    AND EXISTS (SELECT 1 FROM tree WHERE diff_id = blob.diff_id AND synced = 1)
+    AND NOT EXISTS (SELECT 1 FROM edge WHERE child = ?1 AND kind <> 'layer')
+    AND NOT EXISTS (SELECT 1 FROM edge WHERE parent = ?1)
+    AND NOT EXISTS (SELECT 1 FROM reference WHERE target = ?1)
+    AND NOT EXISTS (SELECT 1 FROM lease_item WHERE kind = 'blob' AND key = ?1)
+    AND NOT EXISTS (SELECT 1 FROM mount WHERE manifest = ?1 AND boot_id = ?2)
+    AND NOT EXISTS (SELECT 1 FROM container WHERE manifest = ?1)";
+
+const EVICTED_TREE: &str = "
+    DELETE FROM tree WHERE id = ?1
+    AND EXISTS (SELECT 1 FROM blob WHERE diff_id = tree.diff_id)
+    AND NOT EXISTS (SELECT 1 FROM snapshot WHERE tree = ?1)
+    AND NOT EXISTS (SELECT 1 FROM snapshot WHERE fixup = ?1)
+    AND NOT EXISTS (SELECT 1 FROM lease_item WHERE kind = 'tree' AND key = tree.diff_id)
+    AND NOT EXISTS (SELECT 1 FROM mount_tree JOIN mount USING (target, namespace)
+                    WHERE mount_tree.tree = ?1 AND mount.boot_id = ?2)";
+
+const EVICTED_SNAPSHOT: &str = "
+    DELETE FROM snapshot WHERE owner = ?1 AND key = ?2 AND kind = 'committed'
+    AND NOT EXISTS (SELECT 1 FROM snapshot AS above WHERE above.owner = ?1 AND above.parent = ?2)
+    AND NOT EXISTS (SELECT 1 FROM tree WHERE id = snapshot.tree AND diff_id IS NULL)";

@@ -1,0 +1,324 @@
+//! Reading the graph.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
+
+use layerstore_oci::Digest;
+use rusqlite::types::FromSql;
+use rusqlite::{Connection, Params, Row};
+
+use super::{Graph, GraphBuilder, Ignored, ImageFacts, LayerFacts, NameRoot, NodeKind, Object, RootKind};
+use crate::blob::parse_digest;
+use crate::error::{DbContext as _, Error, Result};
+use crate::reference::LOCAL;
+use crate::size::Size;
+use crate::snapshot::{SnapshotKind, is_chain};
+
+/// The usual size of a block, for blobs that were published before anybody counted.
+const BLOCK: u64 = 4096;
+
+struct Loader<'a> {
+    db: &'a Connection,
+    boot: &'a str,
+    ignored: &'a Ignored,
+    graph: GraphBuilder,
+    trees: HashMap<Digest, usize>,
+}
+
+pub(super) fn load(db: &Connection, boot: &str, ignored: &Ignored) -> Result<Graph> {
+    let graph = GraphBuilder::default();
+    let mut loader = Loader { db, boot, ignored, graph, trees: HashMap::new() };
+    loader.blobs()?;
+    loader.trees()?;
+    loader.snapshots()?;
+    loader.edges()?;
+    loader.images()?;
+    loader.names()?;
+    loader.leases()?;
+    loader.mounts()?;
+    Ok(loader.graph.build())
+}
+
+impl Loader<'_> {
+    fn blobs(&mut self) -> Result<()> {
+        let query = "SELECT digest, size, coalesce(allocated, -1) FROM blob";
+        each(self.db, query, [], |row| {
+            let apparent: u64 = get(row, 1)?;
+            let allocated: i64 = get(row, 2)?;
+            let allocated = u64::try_from(allocated).unwrap_or(apparent.next_multiple_of(BLOCK));
+            let digest = digest(row, 0)?;
+            self.graph.node(Object::Blob(digest), Size { apparent, allocated, inodes: 1 }, NodeKind::Blob);
+            Ok(())
+        })
+    }
+
+    fn trees(&mut self) -> Result<()> {
+        each(self.db, "SELECT id, bytes, allocated, inodes, diff_id, synced FROM tree", [], |row| {
+            let id = text(row, 0)?.parse()?;
+            // The directory that holds it counts as well.
+            let size =
+                Size { apparent: get(row, 1)?, allocated: get(row, 2)?, inodes: get::<u64>(row, 3)? + 1 };
+            let Some(diff_id) = optional(row, 4)? else {
+                self.graph.node(Object::Tree(id), size, NodeKind::Written);
+                return Ok(());
+            };
+            let tree = self.graph.node(Object::Tree(id), size, NodeKind::Layer);
+            self.trees.insert(parse_digest(diff_id)?, tree);
+            if !get::<bool>(row, 5)? {
+                self.graph.graph.unsynced.push(tree);
+            }
+            Ok(())
+        })?;
+        // A tree that did not reach the disk, of a mount or boot that is gone, is as good as its blob.
+        let query =
+            "SELECT t.id, b.digest FROM tree AS t JOIN blob AS b ON b.diff_id = t.diff_id WHERE t.synced = 0";
+        each(self.db, query, [], |row| {
+            let tree = self.graph.find(&Object::Tree(text(row, 0)?.parse()?));
+            let blob = self.graph.find(&Object::Blob(digest(row, 1)?));
+            if let (Some(tree), Some(blob)) = (tree, blob) {
+                self.graph.edge(tree, blob);
+            }
+            Ok(())
+        })
+    }
+
+    fn snapshots(&mut self) -> Result<()> {
+        // The stack of an image is only there for others. What somebody has written is not, whatever its key.
+        let query = "SELECT s.owner, s.key, s.kind, t.id IS NOT NULL AND t.diff_id IS NULL, c.name \
+                     FROM snapshot AS s LEFT JOIN tree AS t ON t.id = s.tree \
+                     LEFT JOIN container AS c ON c.id = s.key AND c.owner = s.owner";
+        each(self.db, query, [], |row| {
+            let (owner, key) = (text(row, 0)?.to_owned(), text(row, 1)?.to_owned());
+            let (kind, written): (SnapshotKind, bool) = (text(row, 2)?.parse()?, get(row, 3)?);
+            let container = optional(row, 4)?.map(str::to_owned);
+            let kept = kind != SnapshotKind::Committed || written || !is_chain(&key);
+            let object = Object::Snapshot { owner: owner.clone(), key: key.clone() };
+            let node = self.graph.node(object, Size::default(), NodeKind::Snapshot);
+            if let Some(name) = container {
+                // Its image comes with the names.
+                self.graph.root(RootKind::Container { id: key, name }, vec![node]);
+            } else if kept {
+                self.graph.root(RootKind::Snapshot { owner, key, kind }, vec![node]);
+            }
+            Ok(())
+        })?;
+        each(self.db, "SELECT owner, key, parent, tree, fixup FROM snapshot", [], |row| {
+            let owner = text(row, 0)?;
+            let node = self.snapshot(owner, text(row, 1)?)?;
+            if let Some(parent) = optional(row, 2)? {
+                let parent = self.snapshot(owner, parent)?;
+                self.graph.edge(node, parent);
+            }
+            for column in [3, 4] {
+                if let Some(tree) = optional(row, column)? {
+                    let id = tree.parse()?;
+                    let tree = self.required(&Object::Tree(id), "tree", tree)?;
+                    self.graph.edge(node, tree);
+                    if column == 4 {
+                        self.graph.graph.nodes[tree].kind = NodeKind::Fixup;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn edges(&mut self) -> Result<()> {
+        each(self.db, "SELECT parent, child, kind = 'manifest' FROM edge", [], |row| {
+            // What an index names need not be here.
+            let Some(child) = self.graph.find(&Object::Blob(digest(row, 1)?)) else { return Ok(()) };
+            let parent = self.blob(row, 0)?;
+            if get(row, 2)? {
+                self.graph.manifest(parent, child);
+            } else {
+                self.graph.edge(parent, child);
+            }
+            Ok(())
+        })
+    }
+
+    fn images(&mut self) -> Result<()> {
+        let mut images = Vec::new();
+        let mut by_manifest = HashMap::new();
+        let query = "SELECT manifest, config, platform, created, labels, last_used_at, chain_id FROM image";
+        each(self.db, query, [], |row| {
+            let manifest = self.blob(row, 0)?;
+            let chain = optional(row, 6)?.and_then(|chain| self.graph.graph.index.snapshot(LOCAL, chain));
+            by_manifest.insert(manifest, images.len());
+            images.push(ImageFacts {
+                manifest,
+                config: digest(row, 1)?,
+                platform: text(row, 2)?.to_owned(),
+                created: get(row, 3)?,
+                labels: text(row, 4)?.to_owned(),
+                last_used_at: get(row, 5)?,
+                chain,
+                layers: Vec::new(),
+            });
+            Ok(())
+        })?;
+        each(self.db, "SELECT manifest, blob, diff_id FROM image_layer", [], |row| {
+            let manifest = self.blob(row, 0)?;
+            let blob = self.graph.find(&Object::Blob(digest(row, 1)?));
+            let tree = self.trees.get(&digest(row, 2)?).copied();
+            // By the primary key, so in the order of the layers; an image that a row names is there.
+            if let Some(image) = by_manifest.get(&manifest) {
+                images[*image].layers.push(LayerFacts { blob, tree });
+            }
+            Ok(())
+        })?;
+        for image in images {
+            self.graph.image(image);
+        }
+        Ok(())
+    }
+
+    fn names(&mut self) -> Result<()> {
+        let query = "SELECT owner, name, target, created_at, updated_at, pulled_at, pinned FROM reference";
+        each(self.db, query, [], |row| {
+            let target = self.blob(row, 2)?;
+            let name = NameRoot {
+                owner: text(row, 0)?.to_owned(),
+                name: text(row, 1)?.to_owned(),
+                created_at: get(row, 3)?,
+                updated_at: get(row, 4)?,
+                pulled_at: get(row, 5)?,
+                pinned: get(row, 6)?,
+            };
+            self.graph.root(RootKind::Name(name), vec![target]);
+            Ok(())
+        })?;
+        let mut manifests = HashMap::new();
+        each(self.db, "SELECT id, manifest FROM container", [], |row| {
+            manifests.insert(text(row, 0)?.to_owned(), self.blob(row, 1)?);
+            Ok(())
+        })?;
+        for root in &mut self.graph.graph.roots {
+            if let RootKind::Container { id, .. } = &root.kind {
+                root.keeps.extend(manifests.remove(id));
+            }
+        }
+        // A row is never without its snapshot; if it is, its image stays all the same.
+        for (id, manifest) in manifests {
+            self.graph.root(RootKind::Container { name: id.clone(), id }, vec![manifest]);
+        }
+        Ok(())
+    }
+
+    fn leases(&mut self) -> Result<()> {
+        let query = "SELECT l.id, l.expires_at, i.kind = 'blob', i.key FROM lease AS l \
+                     JOIN lease_item AS i ON i.lease = l.id ORDER BY l.id";
+        let mut last: Option<(String, Option<i64>, Vec<usize>)> = None;
+        each(self.db, query, [], |row| {
+            let id = text(row, 0)?;
+            if self.ignored.leases.contains(id) {
+                return Ok(());
+            }
+            if last.as_ref().is_none_or(|(other, ..)| other != id) {
+                if let Some((id, expires_at, keeps)) = last.take() {
+                    self.graph.root(RootKind::Lease { id, expires_at }, keeps);
+                }
+                last = Some((id.to_owned(), get(row, 1)?, Vec::new()));
+            }
+            let digest = digest(row, 3)?;
+            let kept = if get(row, 2)? {
+                self.graph.find(&Object::Blob(digest))
+            } else {
+                self.trees.get(&digest).copied()
+            };
+            if let Some((.., keeps)) = &mut last {
+                keeps.extend(kept);
+            }
+            Ok(())
+        })?;
+        if let Some((id, expires_at, keeps)) = last {
+            self.graph.root(RootKind::Lease { id, expires_at }, keeps);
+        }
+        Ok(())
+    }
+
+    fn mounts(&mut self) -> Result<()> {
+        let mut mounts: Vec<(Vec<u8>, i64, Vec<usize>)> = Vec::new();
+        let query = "SELECT target, namespace, manifest, owner, key FROM mount WHERE boot_id = ?1";
+        each(self.db, query, [self.boot], |row| {
+            let mut keeps = Vec::new();
+            if let Some(manifest) = optional(row, 2)? {
+                keeps.extend(self.graph.find(&Object::Blob(parse_digest(manifest)?)));
+            }
+            if let (Some(owner), Some(key)) = (optional(row, 3)?, optional(row, 4)?) {
+                keeps.extend(self.graph.graph.index.snapshot(owner, key));
+            }
+            mounts.push((get(row, 0)?, get(row, 1)?, keeps));
+            Ok(())
+        })?;
+        // They may be replaced by others, or lose their image, while mounted.
+        let query = "SELECT t.tree FROM mount_tree AS t WHERE t.target = ?1 AND t.namespace = ?2";
+        for (target, namespace, mut keeps) in mounts {
+            each(self.db, query, (&target, namespace), |row| {
+                keeps.extend(self.graph.find(&Object::Tree(text(row, 0)?.parse()?)));
+                Ok(())
+            })?;
+            let target = PathBuf::from(OsString::from_vec(target));
+            let key = (target, namespace);
+            if self.ignored.mounts.contains(&key) {
+                continue;
+            }
+            let (target, namespace) = key;
+            self.graph.root(RootKind::Mount { target, namespace }, keeps);
+        }
+        Ok(())
+    }
+
+    /// The blob of a column that refers to one: that it is there is what collection relies on.
+    fn blob(&self, row: &Row<'_>, column: usize) -> Result<usize> {
+        self.required(&Object::Blob(digest(row, column)?), "blob", text(row, column)?)
+    }
+
+    fn snapshot(&self, owner: &str, key: &str) -> Result<usize> {
+        self.graph.graph.index.snapshot(owner, key).ok_or_else(|| dangling("snapshot", key))
+    }
+
+    fn required(&self, object: &Object, what: &'static str, name: &str) -> Result<usize> {
+        self.graph.find(object).ok_or_else(|| dangling(what, name))
+    }
+}
+
+/// Something refers to a row that is not there. Who knows what else is not.
+fn dangling(what: &'static str, name: &str) -> Error {
+    Error::DanglingRow { what, name: name.to_owned() }
+}
+
+fn each<P: Params>(
+    db: &Connection,
+    query: &str,
+    parameters: P,
+    mut row: impl FnMut(&Row<'_>) -> Result<()>,
+) -> Result<()> {
+    let action = "load the graph";
+    let mut statement = db.prepare_cached(query).db(action)?;
+    let mut rows = statement.query(parameters).db(action)?;
+    while let Some(next) = rows.next().db(action)? {
+        row(next)?;
+    }
+    Ok(())
+}
+
+fn get<T: FromSql>(row: &Row<'_>, column: usize) -> Result<T> {
+    row.get(column).db("load the graph")
+}
+
+fn optional<'a>(row: &'a Row<'_>, column: usize) -> Result<Option<&'a str>> {
+    let value = row.get_ref(column).db("load the graph")?;
+    value.as_str_or_null().map_err(rusqlite::Error::from).db("load the graph")
+}
+
+fn text<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a str> {
+    let value = row.get_ref(column).db("load the graph")?;
+    value.as_str().map_err(rusqlite::Error::from).db("load the graph")
+}
+
+fn digest(row: &Row<'_>, column: usize) -> Result<Digest> {
+    parse_digest(text(row, column)?)
+}

@@ -1,0 +1,398 @@
+//! What lies below the root without a row, and what has a row without a file.
+//!
+//! Trees and blobs are counted when they are published, so only what else there is has to be walked. The directories are
+//! listed before the rows are read: what is published meanwhile then has a row, or is looked up again at the end.
+
+use std::collections::hash_map::Entry::{Occupied, Vacant};
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use layerstore_oci::Digest;
+use rustix::fs::{CWD, FileType, Statx};
+use rustix::io::Errno;
+
+use crate::blob::parse_digest;
+use crate::error::{DbContext as _, IoContext as _, Result};
+use crate::layout::TreeId;
+use crate::lock::Key;
+use crate::place::{Entry, Place};
+use crate::session;
+use crate::size::Size;
+use crate::store::Store;
+use crate::walk::{Found, Home, Name, in_parallel, is_directory, is_linked, list, open_own, size_of};
+
+/// What a store has beside its blobs and trees.
+#[derive(Debug, Clone, Default)]
+pub struct Scan {
+    /// The directories of sessions.
+    pub ingests: Vec<IngestSpace>,
+    /// Downloads under way and interrupted ones.
+    pub partials: Vec<(Digest, Size)>,
+    /// What waits to be unlinked.
+    pub trash: Size,
+    /// The database, the locks, the reserve, and the directories that every store has.
+    pub database: Size,
+    /// What nothing explains.
+    pub unknown: Vec<Unknown>,
+    /// Rows whose file or directory is not there.
+    pub missing: Vec<Missing>,
+}
+
+/// What a session has not completed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IngestSpace {
+    /// The session's ID.
+    pub name: OsString,
+    /// Whether its process lives.
+    pub alive: bool,
+    /// What it takes.
+    pub size: Size,
+}
+
+/// Something below the root that no row and no name of the store's own explains.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unknown {
+    /// Where it is. Names may be any bytes.
+    pub path: PathBuf,
+    /// What it takes with everything below it, mounts excluded. Files that are also names of counted ones count there.
+    pub size: Size,
+}
+
+/// A row without what it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// A blob without a file.
+    Blob(Digest),
+    /// A tree without a directory.
+    Tree(TreeId),
+}
+
+/// The rows that explain what is on disk.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    pub(crate) blobs: HashSet<Digest>,
+    pub(crate) trees: HashSet<TreeId>,
+    pub(crate) mounts: HashSet<PathBuf>,
+}
+
+/// What a walk counts for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Account {
+    Database,
+    Trash,
+    Ingest(usize),
+    Partial(usize),
+    Unknown(usize),
+}
+
+/// A file with several names.
+#[derive(Debug)]
+struct Linked {
+    /// Index of the walk that met it first.
+    job: usize,
+    size: Size,
+    /// Names that nobody has met.
+    others: u32,
+}
+
+/// What is below the root, before rows have been looked at.
+#[derive(Debug, Default)]
+struct Listing {
+    scan: Scan,
+    jobs: Vec<(Account, PathBuf)>,
+    blobs: Vec<(PathBuf, Digest)>,
+    trees: Vec<(PathBuf, TreeId)>,
+    mounts: Vec<PathBuf>,
+}
+
+impl Store {
+    /// Looks for everything below the root that is neither a blob nor a tree with a row.
+    ///
+    /// Nothing is held up meanwhile, and what comes and goes is counted or not. The walk stays on the mount that holds the
+    /// root and follows no link.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read, other than what has gone.
+    pub fn scan(&self) -> Result<Scan> {
+        let home = Home::of(self.layout().root())?;
+        let mut found = self.list_root(&home)?;
+        let rows = self.rows()?;
+        self.explain(&home, &mut found, &rows)?;
+        let Listing { mut scan, jobs, blobs, trees, .. } = found;
+        for (job, size) in jobs.iter().zip(self.count(&home, &jobs, &blobs, &trees)?) {
+            match job.0 {
+                Account::Database => scan.database += size,
+                Account::Trash => scan.trash += size,
+                Account::Ingest(index) => scan.ingests[index].size += size,
+                Account::Partial(index) => scan.partials[index].1 += size,
+                Account::Unknown(index) => scan.unknown[index].size += size,
+            }
+        }
+        self.reconsider(&home, &mut scan)?;
+        Ok(scan)
+    }
+
+    /// What `path` and all below it take, on the mount that holds it, hard links once. What is not there takes nothing.
+    pub fn measure(&self, path: &Path) -> Result<Size> {
+        let Some(home) = Home::find(path)? else { return Ok(Size::default()) };
+        let (mut size, mut seen) = (Size::default(), HashSet::new());
+        home.walk(path, |found| {
+            if !is_linked(found) || seen.insert(found.stx_ino) {
+                size += size_of(found);
+            }
+        })?;
+        Ok(size)
+    }
+
+    /// What the trees take that nobody has counted, as they are now, with all that belongs to them: what is being written
+    /// to, and what was committed and not asked about. Each with the owner and key of its snapshot.
+    pub fn measure_writable(&self) -> Result<Vec<(String, String, TreeId, Size)>> {
+        let action = "list writable trees";
+        let rows: Vec<(String, String, TreeId)> = self.database().read(action, |db| {
+            let query = "SELECT s.owner, s.key, t.id FROM tree AS t JOIN snapshot AS s ON s.tree = t.id \
+                         WHERE t.counted = 0 ORDER BY 1, 2";
+            let mut statement = db.prepare_cached(query).db(action)?;
+            let rows = statement
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?)))
+                .db(action)?;
+            rows.map(|row| {
+                let (owner, key, id) = row.db(action)?;
+                Ok((owner, key, id.parse()?))
+            })
+            .collect()
+        })?;
+        let sizes = in_parallel(&rows, |(_, _, id)| self.measure(&self.layout().tree(id)));
+        rows.into_iter().zip(sizes).map(|((owner, key, id), size)| Ok((owner, key, id, size?))).collect()
+    }
+
+    /// What a tree takes beside its files: its own directory, and where overlayfs works.
+    pub fn measure_beside(&self, tree: &TreeId) -> Result<u64> {
+        let directory = self.layout().tree(tree);
+        let own = rustix::fs::lstat(&directory).context("examine", &directory)?;
+        let work = self.measure(&self.layout().work(tree))?;
+        Ok(work.allocated.saturating_add(own.st_blocks.cast_unsigned().saturating_mul(512)))
+    }
+
+    fn list_root(&self, home: &Home) -> Result<Listing> {
+        let mut found = Listing::default();
+        let mut open = vec![(Place::Root, self.layout().root().to_owned())];
+        while let Some((place, path)) = open.pop() {
+            let Some(directory) = open_own(home, &path)? else { continue };
+            if let Found::Here(own) = home.look(&directory, c"").context("examine", &path)? {
+                found.scan.database += size_of(&own);
+            }
+            for Name { name, kind } in list(&directory).context("list", &path)? {
+                let path = path.join(OsStr::from_bytes(name.to_bytes()));
+                let is_directory = match kind {
+                    Some(kind) => kind == FileType::Directory,
+                    None => match home.look(&directory, &*name).context("examine", &path)? {
+                        Found::Here(found) => is_directory(&found),
+                        Found::Gone | Found::Elsewhere => continue,
+                    },
+                };
+                let name = OsStr::from_bytes(name.to_bytes());
+                match place.entry(name, is_directory) {
+                    Entry::Folder(place) => open.push((place, path)),
+                    Entry::Own => found.jobs.push((Account::Database, path)),
+                    Entry::Blob(digest) => found.blobs.push((path, digest)),
+                    Entry::Tree(id) => found.trees.push((path, id)),
+                    Entry::OfTree => {}
+                    Entry::Session => {
+                        found.jobs.push((Account::Ingest(found.scan.ingests.len()), path));
+                        let (name, size) = (name.to_owned(), Size::default());
+                        found.scan.ingests.push(IngestSpace { name, alive: false, size });
+                    }
+                    Entry::Partial(digest) => {
+                        found.jobs.push((Account::Partial(found.scan.partials.len()), path));
+                        found.scan.partials.push((digest, Size::default()));
+                    }
+                    Entry::Trashed => found.jobs.push((Account::Trash, path)),
+                    Entry::Mount(_) => found.mounts.push(path),
+                    Entry::Unknown => found.unknown(path),
+                }
+            }
+        }
+        if !found.scan.ingests.is_empty() {
+            let _claim = self.claim(&Key::Sessions)?;
+            for ingest in &mut found.scan.ingests {
+                ingest.alive = !session::is_dead(&self.layout().ingest().join(&ingest.name))?;
+            }
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn rows(&self) -> Result<Rows> {
+        let action = "list what is explained";
+        self.database().read(action, |db| {
+            let texts = |query: &str| -> Result<Vec<String>> {
+                let mut statement = db.prepare_cached(query).db(action)?;
+                let rows = statement.query_map([], |row| row.get(0)).db(action)?;
+                rows.collect::<rusqlite::Result<_>>().db(action)
+            };
+            let blobs = texts("SELECT digest FROM blob")?;
+            let blobs = blobs.iter().map(|text| parse_digest(text)).collect::<Result<_>>()?;
+            let trees = texts("SELECT id FROM tree")?;
+            let trees = trees.iter().map(|id| id.parse()).collect::<Result<_>>()?;
+            let mut statement = db.prepare_cached("SELECT target FROM mount").db(action)?;
+            let mounts = statement
+                .query_map([], |row| Ok(PathBuf::from(OsStr::from_bytes(&row.get::<_, Vec<u8>>(0)?))))
+                .db(action)?
+                .collect::<rusqlite::Result<_>>()
+                .db(action)?;
+            Ok(Rows { blobs, trees, mounts })
+        })
+    }
+
+    /// Takes what has no row, and what lies in trees and mount points, for unknown; notes what is missing.
+    fn explain(&self, home: &Home, found: &mut Listing, rows: &Rows) -> Result<()> {
+        let (blobs, stray): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut found.blobs).into_iter().partition(|(_, digest)| rows.blobs.contains(digest));
+        stray.into_iter().for_each(|(path, _)| found.unknown(path));
+        let (trees, stray): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut found.trees).into_iter().partition(|(_, id)| rows.trees.contains(id));
+        stray.into_iter().for_each(|(path, _)| found.unknown(path));
+        let mut lost = HashSet::new();
+        let inside = in_parallel(&trees, |(path, id)| contents(home, path, &Place::Tree(id.clone())));
+        for ((_, id), inside) in trees.iter().zip(inside) {
+            let (names, strays) = inside?;
+            strays.into_iter().for_each(|path| found.unknown(path));
+            if !names.iter().any(|name| name == "diff") {
+                lost.insert(id);
+            }
+        }
+        let missing = rows.blobs.iter().map(|digest| Missing::Blob(digest.clone()));
+        let missing = missing.chain(rows.trees.iter().map(|id| Missing::Tree(id.clone())));
+        let present: HashSet<&Digest> = blobs.iter().map(|(_, digest)| digest).collect();
+        let unpacked: HashSet<&TreeId> = trees.iter().map(|(_, id)| id).collect();
+        found.scan.missing = missing
+            .filter(|row| match row {
+                Missing::Blob(digest) => !present.contains(digest),
+                Missing::Tree(id) => !unpacked.contains(id) || lost.contains(id),
+            })
+            .collect();
+        (found.blobs, found.trees) = (blobs, trees);
+        for path in std::mem::take(&mut found.mounts) {
+            let Found::Here(own) = home.look(CWD, &path).context("examine", &path)? else { continue };
+            let (_, inside) = contents(home, &path, &Place::Mount(OsString::new()))?;
+            if inside.is_empty() || rows.mounts.contains(&path) {
+                found.scan.database += size_of(&own);
+                inside.into_iter().for_each(|path| found.unknown(path));
+            } else {
+                found.unknown(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Walks. A file with several names counts where it was met first, but for its blob or tree if it has one.
+    fn count(
+        &self,
+        home: &Home,
+        jobs: &[(Account, PathBuf)],
+        blobs: &[(PathBuf, Digest)],
+        trees: &[(PathBuf, TreeId)],
+    ) -> Result<Vec<Size>> {
+        let links: Mutex<HashMap<u64, Linked>> = Mutex::default();
+        let locked = || links.lock().unwrap_or_else(PoisonError::into_inner);
+        let numbered: Vec<_> = jobs.iter().enumerate().collect();
+        let counted = in_parallel(&numbered, |(job, (_, path))| {
+            let mut size = Size::default();
+            home.walk(path, |found| {
+                if is_linked(found) {
+                    match locked().entry(found.stx_ino) {
+                        Occupied(mut known) => {
+                            let known = known.get_mut();
+                            known.others = known.others.saturating_sub(1);
+                            return;
+                        }
+                        Vacant(place) => {
+                            let others = found.stx_nlink - 1;
+                            place.insert(Linked { job: *job, size: size_of(found), others });
+                        }
+                    }
+                }
+                size += size_of(found);
+            })?;
+            Ok(size)
+        });
+        let mut sizes = counted.into_iter().collect::<Result<Vec<_>>>()?;
+        // Names that were not met are those of blobs, of files in trees, or outside of the store.
+        locked().retain(|_, linked| linked.others > 0);
+        let sought = |found: &Statx| -> Option<Linked> {
+            if is_linked(found) { locked().remove(&found.stx_ino) } else { None }
+        };
+        let paths = blobs.iter().map(|(path, _)| path).chain(trees.iter().map(|(path, _)| path));
+        let paths: Vec<&PathBuf> = if locked().is_empty() { Vec::new() } else { paths.collect() };
+        let counted_there = in_parallel(&paths, |path| {
+            let mut linked = Vec::new();
+            if !locked().is_empty() {
+                home.walk(path, |found| linked.extend(sought(found)))?;
+            }
+            Ok(linked)
+        });
+        for linked in counted_there.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten() {
+            sizes[linked.job] = sizes[linked.job] - linked.size;
+        }
+        Ok(sizes)
+    }
+
+    /// Looks once more at what seemed to be unknown or missing: it may just have been published, or collected.
+    fn reconsider(&self, home: &Home, scan: &mut Scan) -> Result<()> {
+        if scan.unknown.is_empty() && scan.missing.is_empty() {
+            return Ok(());
+        }
+        let rows = self.rows()?;
+        let mut failed: Option<Errno> = None;
+        let mut is_there = |path: &Path| {
+            let found = home.look(CWD, path);
+            !matches!(found.map_err(|errno| failed.get_or_insert(errno).to_owned()), Ok(Found::Gone))
+        };
+        scan.unknown.retain(|unknown| {
+            is_there(&unknown.path)
+                && match self.entry_at(&unknown.path, true) {
+                    Some(Entry::Tree(id)) => !rows.trees.contains(&id),
+                    _ => match self.entry_at(&unknown.path, false) {
+                        Some(Entry::Blob(digest)) => !rows.blobs.contains(&digest),
+                        _ => true,
+                    },
+                }
+        });
+        scan.missing.retain(|row| match row {
+            Missing::Blob(digest) => rows.blobs.contains(digest) && !is_there(&self.layout().blob(digest)),
+            Missing::Tree(id) => rows.trees.contains(id) && !is_there(&self.layout().diff(id)),
+        });
+        failed.map_or(Ok(()), |errno| Err(errno).context("examine", self.layout().root()))
+    }
+
+    /// What is at a path below the root, by its name.
+    pub(crate) fn entry_at(&self, path: &Path, directory: bool) -> Option<Entry> {
+        let (place, name) = Place::of(path.strip_prefix(self.layout().root()).ok()?)?;
+        Some(place.entry(name, directory))
+    }
+}
+
+impl Listing {
+    fn unknown(&mut self, path: PathBuf) {
+        self.jobs.push((Account::Unknown(self.scan.unknown.len()), path.clone()));
+        self.scan.unknown.push(Unknown { path, size: Size::default() });
+    }
+}
+
+/// What is in a directory: the names that belong there, and the paths of those that do not.
+fn contents(home: &Home, path: &Path, place: &Place) -> Result<(Vec<OsString>, Vec<PathBuf>)> {
+    let (mut names, mut strays) = (Vec::new(), Vec::new());
+    let Some(directory) = open_own(home, path)? else { return Ok((names, strays)) };
+    for Name { name, kind } in list(&directory).context("list", path)? {
+        let directory = kind.is_none_or(|kind| kind == FileType::Directory);
+        let name = OsStr::from_bytes(name.to_bytes());
+        match place.entry(name, directory) {
+            Entry::Unknown => strays.push(path.join(name)),
+            _ => names.push(name.to_owned()),
+        }
+    }
+    Ok((names, strays))
+}

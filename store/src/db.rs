@@ -17,7 +17,7 @@ use crate::disk::Durable;
 use crate::error::{DbContext as _, Error, Result};
 use crate::layout::Layout;
 use crate::lock::{Claim, Key, Mode};
-use crate::log_files;
+use crate::log_files::LogFiles;
 use crate::reserve;
 use crate::schema::{APPLICATION_ID, KNOWN_FEATURES, MIGRATIONS};
 
@@ -65,6 +65,8 @@ pub(crate) struct Database {
     connection: Mutex<Connection>,
     durable: Durable,
     layout: Layout,
+    /// After the connection, which is closed before.
+    _log: LogFiles,
 }
 
 impl Database {
@@ -96,8 +98,8 @@ impl Database {
             )
             .db("configure the connection")?;
         check_features(&connection, layout.root())?;
-        log_files::keep(&connection, layout);
-        Ok(Self { connection: Mutex::new(connection), durable, layout: layout.clone() })
+        let log = LogFiles::keep(&connection, layout);
+        Ok(Self { connection: Mutex::new(connection), durable, layout: layout.clone(), _log: log })
     }
 
     /// What keeps others from aiming for a collision of locks.

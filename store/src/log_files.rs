@@ -2,11 +2,13 @@
 //!
 //! SQLite deletes them when the last connection is closed, and the next one makes them anew. On a full disk there may be
 //! no space for them, or no inode; and whoever fills it up takes what [`crate::reserve`] gives up before the next command
-//! comes. Files that are there are overwritten in their place.
+//! comes. So they stay, and the log keeps its space. It is empty then: a log with something in it would be taken for that
+//! of whatever database is put in its place, such as an older copy.
 
 use std::ffi::c_int;
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 
 use rusqlite::{Connection, ffi};
 use rustix::fs::{FallocateFlags, fallocate};
@@ -16,32 +18,51 @@ use crate::reserve;
 
 /// Bytes that the log has at least: some transactions that remove images.
 const LEAST: u64 = 512 << 10;
-/// Bytes from which on it does not stay. SQLite begins it anew when it has 4 MiB, unless somebody reads for long.
-const MOST: u64 = 16 << 20;
 
-/// Lets the files stay when `connection` is the last that is closed. Where that does not work, they are deleted as ever.
-pub(crate) fn keep(connection: &Connection, layout: &Layout) {
-    let path = layout.database().with_extension("db-wal");
-    let Ok(meta) = fs::metadata(&path) else { return };
-    if meta.len() > MOST && reserve::is_plenty(layout) {
-        // It is cut off when the last connection is closed.
-        connection.pragma_update(None, "journal_size_limit", 0).unwrap_or_default();
+/// Gives the log its space when this is dropped, which is to be after the connection.
+#[derive(Debug)]
+pub(crate) struct LogFiles {
+    path: PathBuf,
+}
+
+impl LogFiles {
+    /// Lets the files stay when `connection` is the last that is closed. Where that does not work, they are deleted as
+    /// ever.
+    pub(crate) fn keep(connection: &Connection, layout: &Layout) -> Self {
+        // With a limit, whatever it is, SQLite empties the log that stays.
+        connection.pragma_update(None, "journal_size_limit", LEAST).unwrap_or_default();
+        let mut wanted: c_int = 1;
+        // SAFETY: the handle is that of an open connection, and is not used after this call; the name is a C string
+        // that lasts; for this operation SQLite reads and writes one `int`.
+        #[expect(unsafe_code, reason = "rusqlite has no name for this")]
+        unsafe {
+            ffi::sqlite3_file_control(
+                connection.handle(),
+                c"main".as_ptr(),
+                ffi::SQLITE_FCNTL_PERSIST_WAL,
+                (&raw mut wanted).cast(),
+            );
+        }
+        let files = Self { path: layout.database().with_extension("db-wal") };
+        if reserve::is_plenty(layout) {
+            files.allocate();
+        }
+        files
     }
-    let mut wanted: c_int = 1;
-    // SAFETY: the handle is that of an open connection, and is not used after this call; the name is a C string that
-    // lasts; for this operation SQLite reads and writes one `int`.
-    #[expect(unsafe_code, reason = "rusqlite has no name for this")]
-    unsafe {
-        ffi::sqlite3_file_control(
-            connection.handle(),
-            c"main".as_ptr(),
-            ffi::SQLITE_FCNTL_PERSIST_WAL,
-            (&raw mut wanted).cast(),
-        );
+
+    /// The file's length stays as it is; so nobody takes what is not written yet for a part of the log.
+    fn allocate(&self) {
+        // SQLite has no locks on this file, which closing it would end.
+        let Ok(file) = OpenOptions::new().write(true).open(&self.path) else { return };
+        if file.metadata().is_ok_and(|meta| meta.blocks() * 512 < LEAST) {
+            fallocate(&file, FallocateFlags::KEEP_SIZE, 0, LEAST).unwrap_or_default();
+        }
     }
-    if meta.blocks() * 512 < LEAST && reserve::is_plenty(layout) {
-        // SQLite has no locks on this file, which closing it would end. Its length stays; so nothing is read from it.
-        let file = OpenOptions::new().write(true).open(&path);
-        drop(file.map(|file| fallocate(&file, FallocateFlags::KEEP_SIZE, 0, LEAST)));
+}
+
+impl Drop for LogFiles {
+    fn drop(&mut self) {
+        // Also on a full disk: this is what emptying has just given back.
+        self.allocate();
     }
 }

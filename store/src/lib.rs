@@ -56,6 +56,7 @@ mod snapshot;
 mod store;
 mod tables;
 mod totals;
+mod trash;
 mod tree;
 mod unknown;
 mod walk;

@@ -6,9 +6,8 @@
 //! after each portion this thread syncs by itself, and makes the portions as large as that stays short. Where others are at
 //! work it also pauses, in proportion to what it has done.
 //!
-//! The kernel takes the priority of a thread's disk accesses from that of the thread (ioprio_set(2)): the lowest that
-//! still gets its turn. The idle class would not get it, and who waits for the disk in the middle of a change of the
-//! filesystem keeps everybody from syncing.
+//! The kernel takes the priority of a thread's disk accesses from that of the thread (ioprio_set(2)). The idle class would
+//! not get its turn, and who waits for the disk in the middle of a change of the filesystem keeps everybody from syncing.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -28,13 +27,16 @@ use crate::store::Store;
 /// So many names go at once, by whoever is there: a small tree is gone before anybody could notice.
 const AT_ONCE: u32 = 2000;
 /// How long a sync of a portion should take at most. Others wait for it, and then for their own.
-const SYNC_GOAL: Duration = Duration::from_millis(8);
+const SYNC_GOAL: Duration = Duration::from_millis(15);
 /// How long a portion may take: its changes hold up a sync that others begin meanwhile.
 const PORTION_GOAL: Duration = Duration::from_millis(20);
-const SMALLEST_PORTION: u32 = 50;
+/// These change a hundred blocks or so of the journal: less would not make a sync any faster.
+const SMALLEST_PORTION: u32 = 1000;
 const LARGEST_PORTION: u32 = 10_000;
-/// Pauses while others are at work, as a multiple of the time of the portion.
+/// Pauses while others are at work, as a multiple of the time of the portion, up to a limit: where the processor or the
+/// disk is not to be had, that is a pause too.
 const PAUSE: u32 = 2;
+const LONGEST_PAUSE: Duration = Duration::from_millis(60);
 /// For so long after a sign of them others count as being at work.
 const AT_WORK: Duration = Duration::from_secs(1);
 
@@ -98,7 +100,7 @@ impl Store {
         // On a thread of its own, since not everybody may take the priority of theirs back.
         std::thread::scope(|scope| {
             let unlinking = scope.spawn(|| {
-                rustix::process::setpriority_process(None, LOWEST_PRIORITY).unwrap_or_default();
+                rustix::process::setpriority_process(None, LOW_PRIORITY).unwrap_or_default();
                 let mut pace = Pace::new(self);
                 remove_while(path, &trash, &mut |directory| pace.unlinked(directory).map(|()| true))
             });
@@ -108,7 +110,10 @@ impl Store {
 }
 
 /// Of a thread: on Linux each has its own (setpriority(2), "C library/kernel differences").
-const LOWEST_PRIORITY: i32 = 19;
+///
+/// Not the lowest: on a machine that is busy that gets a fiftieth of a processor, and who waits for the processor in the
+/// middle of a change of the filesystem keeps everybody from syncing.
+const LOW_PRIORITY: i32 = 10;
 
 /// How fast names go.
 struct Pace<'a> {
@@ -124,7 +129,7 @@ struct Pace<'a> {
 
 impl<'a> Pace<'a> {
     fn new(store: &'a Store) -> Self {
-        let portion = SMALLEST_PORTION * 4;
+        let portion = SMALLEST_PORTION;
         let seen = writes(store);
         Self { store, portion, left: portion, began: Instant::now(), seen, others: None }
     }
@@ -141,7 +146,7 @@ impl<'a> Pace<'a> {
         let synced = sync.elapsed();
         self.portion = next_portion(self.portion, worked, synced);
         if self.others_are_at_work() {
-            std::thread::sleep((worked + synced) * PAUSE);
+            std::thread::sleep(((worked + synced) * PAUSE).min(LONGEST_PAUSE));
         }
         self.left = self.portion;
         self.began = Instant::now();
@@ -237,11 +242,12 @@ mod tests {
 
     #[test]
     fn portions_follow_the_time_they_take() {
-        let [short, medium, long] = [1, 5, 30].map(Duration::from_millis);
-        assert_eq!(next_portion(100, short, short), 200);
-        assert_eq!(next_portion(100, medium, medium), 100);
-        assert_eq!(next_portion(100, short, long), SMALLEST_PORTION);
-        assert_eq!(next_portion(100, long, short), SMALLEST_PORTION);
+        let [short, medium, long] = [1, 12, 30].map(Duration::from_millis);
+        assert_eq!(next_portion(4000, short, short), 8000);
+        assert_eq!(next_portion(4000, medium, medium), 4000);
+        assert_eq!(next_portion(4000, short, long), 2000);
+        assert_eq!(next_portion(4000, long, short), 2000);
+        assert_eq!(next_portion(SMALLEST_PORTION, long, long), SMALLEST_PORTION);
         assert_eq!(next_portion(LARGEST_PORTION, short, short), LARGEST_PORTION);
     }
 }

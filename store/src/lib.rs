@@ -41,6 +41,7 @@ mod last_use;
 mod layout;
 mod lock;
 mod log_files;
+mod made;
 mod meta;
 mod mount;
 mod overlay;

@@ -2,7 +2,7 @@
 
 mod select;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use layerstore::oci::{Digest, Reference};
@@ -93,7 +93,10 @@ struct Usage {
 impl Usages {
     fn of(images: &[ImageUsage]) -> Self {
         let mut usages: HashMap<Digest, Usage> = HashMap::new();
-        for variant in images.iter().flat_map(|image| &image.variants) {
+        let mut seen = HashSet::new();
+        // A manifest may be in several indexes.
+        let variants = images.iter().flat_map(|image| &image.variants);
+        for variant in variants.filter(|variant| seen.insert(&variant.manifest)) {
             let usage = usages.entry(variant.id.clone()).or_default();
             // The same image may have several manifests, each with containers.
             *usage = Usage {

@@ -92,7 +92,7 @@ impl Words<'_> {
         out
     }
 
-    /// `name localhost/app:1 → manifest sha256:1234 → this, as layer 3 of 12`.
+    /// `name localhost/app:1 → manifest sha256:0123456789ab → this: layer 3 of 12`.
     fn chain(&self, chain: &Chain) -> String {
         let keepers = chain.keepers.iter().map(|keeper| {
             let until =
@@ -103,7 +103,7 @@ impl Words<'_> {
         let last = chain.steps.len().saturating_sub(1);
         for (index, step) in chain.steps.iter().enumerate() {
             if index == last {
-                text.push_str(&format!(" → this {}", step.what));
+                text.push_str(&format!(" → this: {}", step.what));
             } else {
                 text.push_str(&format!(" → {} {}", step.what, self.short(&step.name)));
             }
@@ -142,7 +142,7 @@ impl Words<'_> {
                         out.push_str("`image prune` and `gc --dangling` take it: its image has no name.\n");
                     }
                     out.push_str(&format!(
-                        "`image prune -a` and `gc --all` take it: nothing uses its images, since {}.\n",
+                        "`image prune -a` and `gc --all` take it: nothing uses it; last use {}.\n",
                         lower(&time::ago(last_use, self.now))
                     ));
                     out.push_str(&format!(

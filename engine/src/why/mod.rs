@@ -113,12 +113,14 @@ impl Layerstore {
         let object = &graph.nodes[node];
         let made = self.store.made(&object.object)?;
         let (created_at, media_type) = made.map_or((None, None), |(at, media_type)| (Some(at), media_type));
+        // The size of a tree is not that of a directory in it.
+        let counted = found.file.is_none() && object.size != Size::default();
         let outlook = outlook::of(&graph, node, policy, self.store.clock().now());
         Ok(Why {
             kind: found.kind,
             name: found.name,
             media_type,
-            size: found.size.or_else(|| (object.size != Size::default()).then_some(object.size)),
+            size: found.size.or_else(|| counted.then_some(object.size)),
             created_at: found.created_at.or(created_at),
             file: found.file,
             chains: chain::chains(&graph, &ways),

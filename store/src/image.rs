@@ -9,6 +9,7 @@ use crate::blob::parse_digest;
 use crate::clock::UnixSeconds;
 use crate::db::Durability;
 use crate::error::{DbContext as _, Error, Result};
+use crate::listing;
 use crate::reference::{self, LOCAL};
 use crate::session::Session;
 use crate::snapshot::insert_chain;
@@ -144,7 +145,7 @@ impl Store {
 
     /// Every reference of `owner` with every image that it leads to, by name.
     pub fn images(&self, owner: &str) -> Result<Vec<ImageRow>> {
-        self.images_where("owner = ?1", [owner])
+        self.database().read("list images", |db| listing::images(db, owner))
     }
 
     /// The same of those alone that have the name `name`, or the same target as it. Does not look at others, however many
@@ -155,7 +156,7 @@ impl Store {
         self.images_where(condition, [owner, name])
     }
 
-    fn images_where(
+    pub(crate) fn images_where(
         &self,
         condition: &'static str,
         parameters: impl rusqlite::Params,

@@ -36,6 +36,7 @@ mod graph;
 mod image;
 mod ingest;
 mod layout;
+mod listing;
 mod lock;
 mod meta;
 mod mount;

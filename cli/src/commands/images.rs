@@ -36,7 +36,9 @@ pub(super) fn run(context: &Context, args: &Images) -> Result<(), Failure> {
     images.sort_by_key(|image| (std::cmp::Reverse(image.created), image.reference.is_none()));
     let images = select::select(images, args.pattern.as_deref(), &args.filter)?;
     let now = Timestamp::now().as_second();
-    let rows: Vec<Value> = images.iter().map(|image| row(image, now, !args.no_trunc)).collect();
+    // The zone of the machine takes a moment to find, and our own table does not show it.
+    let dated = !matches!(args.format.as_deref(), None | Some("table"));
+    let rows: Vec<Value> = images.iter().map(|image| row(image, now, !args.no_trunc, dated)).collect();
     print(listing.render(TITLES, &rows)?)
 }
 
@@ -56,15 +58,16 @@ fn format(args: &Images) -> String {
     }
 }
 
-/// The fields of a row, in the order of Docker's JSON.
-fn row(image: &ImageSummary, now: i64, truncate: bool) -> Value {
+/// The fields of a row, in the order of Docker's JSON. Only where it is `dated` has it the moment of its creation.
+fn row(image: &ImageSummary, now: i64, truncate: bool, dated: bool) -> Value {
     let id = image.id.to_string();
     let reference = image.reference.as_ref();
     let or_none = |text: Option<&str>| Value::str(text.unwrap_or("<none>"));
     let digest = reference.map(|_| image.target.to_string());
+    let created_at = image.created.filter(|_| dated).map(time::created_at);
     Value::fields([
         ("Containers", Value::str("N/A")),
-        ("CreatedAt", Value::str(image.created.map(time::created_at).unwrap_or_default())),
+        ("CreatedAt", Value::str(created_at.unwrap_or_default())),
         ("CreatedSince", Value::str(image.created.map(|at| time::ago(at, now)).unwrap_or_default())),
         ("Digest", or_none(digest.as_deref())),
         ("ID", Value::str(if truncate { truncate_id(&id) } else { &id })),
@@ -94,7 +97,8 @@ mod tests {
     fn list(line: &str) -> String {
         let images = select::tests::images();
         let args = args(line);
-        let rows: Vec<Value> = images.iter().map(|image| row(image, 1_704_067_260, !args.no_trunc)).collect();
+        let rows: Vec<Value> =
+            images.iter().map(|image| row(image, 1_704_067_260, !args.no_trunc, true)).collect();
         Listing::new(&format(&args)).unwrap().render(TITLES, &rows).unwrap()
     }
 

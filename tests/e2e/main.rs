@@ -25,6 +25,7 @@ mod recovery;
 mod remote;
 mod remote_looks;
 mod save;
+mod scale;
 mod stack_model;
 mod stacks;
 mod tree_diff;

@@ -289,4 +289,35 @@ mod tests {
         assert_eq!(lab.list("another").len(), 1);
         assert!(lab.list("nobody").is_empty());
     }
+
+    #[test]
+    fn images_are_found_by_the_beginning_of_any_digest_that_leads_to_them() {
+        let lab = Lab::new();
+        lab.image("a", &[("1", Some(1))]);
+        lab.image("b", &[("2", Some(2))]);
+        lab.index("of b", &["b", "missing"]);
+        lab.index("of indexes", &["of b"]);
+        for name in ["a", "of b", "of indexes"] {
+            lab.name(LOCAL, name, name);
+        }
+        lab.name("another", "b", "b");
+        let found = |name: &str, digits: usize| -> Vec<String> {
+            let hex = &digest(name)[7..][..digits];
+            let rows = lab.store.images_by_digest(LOCAL, hex).unwrap();
+            let all = lab.store.images(LOCAL).unwrap();
+            assert!(rows.iter().all(|row| all.contains(row)), "as they are listed");
+            rows.into_iter().map(|row| row.name).collect()
+        };
+        for digits in [12, 64] {
+            assert_eq!(found("a", digits), ["a"]);
+            assert_eq!(found("config of a", digits), ["a"]);
+            assert_eq!(found("b", digits), ["of b", "of indexes"]);
+            assert_eq!(found("config of b", digits), ["of b", "of indexes"]);
+            assert_eq!(found("of b", digits), ["of b", "of indexes"]);
+            assert_eq!(found("of indexes", digits), ["of indexes"]);
+            assert!(found("missing", digits).is_empty());
+        }
+        // `f` is the last digit, behind which others must not be left out.
+        assert_eq!(lab.store.images_by_digest(LOCAL, "").unwrap().len(), 3);
+    }
 }

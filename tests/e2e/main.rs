@@ -26,6 +26,7 @@ mod recovery;
 mod remote;
 mod remote_looks;
 mod save;
+mod scale;
 mod soak;
 mod stack_model;
 mod stacks;

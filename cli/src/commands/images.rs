@@ -44,8 +44,10 @@ pub(super) fn run(context: &Context, args: &Images) -> Result<(), Failure> {
     images.sort_by_key(|image| (std::cmp::Reverse(image.created), image.reference.is_none()));
     let images = select::select(images, args.pattern.as_deref(), &args.filter)?;
     let now = Timestamp::now().as_second();
-    let rows: Vec<Value> =
-        images.iter().map(|image| row(image, now, !args.no_trunc, with_ours(&format))).collect();
+    // The zone of the machine takes a moment to find, and our own table does not show it.
+    let dated = !matches!(args.format.as_deref(), None | Some("table"));
+    let ours = with_ours(&format);
+    let rows: Vec<Value> = images.iter().map(|image| row(image, now, !args.no_trunc, dated, ours)).collect();
     print(listing.render(TITLES, &rows)?)
 }
 
@@ -70,13 +72,14 @@ fn with_ours(format: &str) -> bool {
     !format.contains("json") || OURS.iter().any(|field| format.contains(field))
 }
 
-/// The fields of a row, in the order of Docker's JSON, and then ours.
-fn row(image: &ImageSummary, now: i64, truncate: bool, with_ours: bool) -> Value {
+/// The fields of a row, in the order of Docker's JSON, and then ours. Only where it is `dated` it has moments.
+fn row(image: &ImageSummary, now: i64, truncate: bool, dated: bool, with_ours: bool) -> Value {
     let id = image.id.to_string();
     let reference = image.reference.as_ref();
     let or_none = |text: Option<&str>| Value::str(text.unwrap_or("<none>"));
     let digest = reference.map(|_| image.target.to_string());
-    let time_of = |at: Option<i64>| Value::str(at.map(time::created_at).unwrap_or_default());
+    let time_of =
+        |at: Option<i64>| Value::str(at.filter(|_| dated).map(time::created_at).unwrap_or_default());
     let since = image.last_used_at.map(|at| time::ago(at, now)).unwrap_or_default();
     let ours = [
         ("PulledAt", time_of(image.pulled_at)),
@@ -86,7 +89,7 @@ fn row(image: &ImageSummary, now: i64, truncate: bool, with_ours: bool) -> Value
     ];
     let dockers = [
         ("Containers", Value::str("N/A")),
-        ("CreatedAt", Value::str(image.created.map(time::created_at).unwrap_or_default())),
+        ("CreatedAt", time_of(image.created)),
         ("CreatedSince", Value::str(image.created.map(|at| time::ago(at, now)).unwrap_or_default())),
         ("Digest", or_none(digest.as_deref())),
         ("ID", Value::str(if truncate { truncate_id(&id) } else { &id })),
@@ -118,7 +121,7 @@ mod tests {
         let images = select::tests::images();
         let args = args(line);
         let format = format(&args);
-        let row = |image| row(image, 1_704_067_260, !args.no_trunc, with_ours(&format));
+        let row = |image| row(image, 1_704_067_260, !args.no_trunc, true, with_ours(&format));
         let rows: Vec<Value> = images.iter().map(row).collect();
         Listing::new(&format).unwrap().render(TITLES, &rows).unwrap()
     }

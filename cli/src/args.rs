@@ -5,6 +5,7 @@
 mod bundle;
 mod commit;
 mod containers;
+mod df;
 mod filter;
 mod import;
 mod login;
@@ -24,6 +25,7 @@ use clap_complete::Shell;
 pub(crate) use bundle::{Bundle, VolumeKind};
 pub(crate) use commit::Commit;
 pub(crate) use containers::{ContainerCommand, Create, Diff, Export, Ps, RemoveContainers, Rename};
+pub(crate) use df::Df;
 #[cfg(test)]
 pub(crate) use filter::parse as parse_filter;
 pub(crate) use filter::{ContainerFilter, Filter};
@@ -144,6 +146,7 @@ pub(crate) enum Command {
     Ls(List),
     Cat(Cat),
     TreeDiff(TreeDiff),
+    Df(Df),
     Gc(Gc),
     Search(Search),
     /// Look at manifests in registries

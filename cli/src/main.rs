@@ -10,7 +10,6 @@ mod errors;
 mod format;
 mod new_file;
 mod output;
-#[cfg_attr(not(test), expect(dead_code, reason = "`df` does not make pages yet"))]
 mod picture;
 mod progress;
 mod registry;

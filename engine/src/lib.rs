@@ -66,8 +66,8 @@ pub use layerstore_registry as registry;
 /// What went wrong in the store itself.
 pub use layerstore_store::Error as StoreError;
 pub use layerstore_store::{
-    IdMap, IdRange, LOCAL, Labels, MAX_LABEL, Mount, Settings, Size, SnapshotCommit, SnapshotInfo,
-    SnapshotKind, Space, Usage,
+    IdMap, IdRange, LOCAL, Labels, LayerDigest, MAX_LABEL, Mount, Settings, Size, SnapshotCommit,
+    SnapshotInfo, SnapshotKind, Space, Usage,
 };
 pub use layerstore_unpack::{Devices, Limits, Privileged};
 pub use load::{LoadOptions, LoadReport, LoadedImage, Source};
@@ -80,7 +80,8 @@ pub use rootfs::{FileEntry, FileKind, ListOptions};
 pub use save::{SaveOptions, SaveReport};
 pub use snapshots::{Filter, FilterError, Parent, PrepareOptions, Snapshots};
 pub use usage::{
-    ContainerUsage, DetailedUsage, DiskUsage, ImageUsage, LayerUsage, Part, PartKind, VariantUsage,
+    ContainerUsage, DetailedUsage, DiskUsage, ImageUsage, LayerDigests, LayerUsage, Part, PartKind,
+    VariantUsage,
 };
 
 /// An open image store. Clones are the same store.

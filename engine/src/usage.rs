@@ -5,10 +5,13 @@ use std::path::PathBuf;
 
 use layerstore_gc::{GroupAccount, Policy, Scope, Tally, User};
 use layerstore_oci::Digest;
-use layerstore_store::{Graph, LOCAL, Missing, NodeKind, Object, Scan, Size, Space, Subject};
+use layerstore_store::{Graph, LOCAL, LayerDigest, Missing, NodeKind, Object, Scan, Size, Space, Subject};
 
 use crate::Layerstore;
 use crate::error::Result;
+
+/// The layers of images, by manifest.
+pub type LayerDigests = HashMap<Digest, Vec<LayerDigest>>;
 
 /// What a store takes, by what it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -229,6 +232,15 @@ impl Layerstore {
         let graph = self.store.graph()?;
         let account = layerstore_gc::account(&graph);
         Ok(account.groups.iter().map(|group| image_usage(&graph, &account.images, group)).collect())
+    }
+
+    /// How the layers of all images are named, lowest first, by manifest.
+    ///
+    /// # Errors
+    ///
+    /// Only those of the store itself.
+    pub fn layer_digests(&self) -> Result<LayerDigests> {
+        Ok(self.store.layer_digests()?)
     }
 
     fn container_usages(

@@ -96,6 +96,6 @@ pub use snapshot::{
     SnapshotInfo, SnapshotKind, WritableTree,
 };
 pub use store::{Store, Surroundings};
-pub use totals::{Space, Totals};
+pub use totals::{LayerDigest, Space, Totals};
 pub use tree::{Presence, TreeInfo, Usage};
 pub use unknown::{Discard, Fate as DiscardFate};

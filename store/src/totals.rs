@@ -1,7 +1,11 @@
 //! Figures about the whole store.
 
+use std::collections::HashMap;
+
+use layerstore_oci::{DiffId, Digest};
 use rustix::fs::statvfs;
 
+use crate::blob::parse_digest;
 use crate::error::{DbContext as _, IoContext as _, Result};
 use crate::store::Store;
 
@@ -25,7 +29,39 @@ pub struct Space {
     pub available: u64,
 }
 
+/// How a layer of an image is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerDigest {
+    /// The blob.
+    pub blob: Digest,
+    /// The blob's media type, if it is here.
+    pub media_type: Option<String>,
+    /// The diff ID.
+    pub diff_id: DiffId,
+}
+
 impl Store {
+    /// The layers of all images, lowest first, by manifest.
+    pub fn layer_digests(&self) -> Result<HashMap<Digest, Vec<LayerDigest>>> {
+        let action = "list layers";
+        self.database().read(action, |db| {
+            let query = "SELECT l.manifest, l.blob, l.diff_id, b.media_type FROM image_layer AS l \
+                         LEFT JOIN blob AS b ON b.digest = l.blob ORDER BY l.manifest, l.position";
+            let mut statement = db.prepare_cached(query).db(action)?;
+            let mut rows = statement.query([]).db(action)?;
+            let mut layers: HashMap<Digest, Vec<LayerDigest>> = HashMap::new();
+            while let Some(row) = rows.next().db(action)? {
+                let text = |column| row.get::<_, String>(column).db(action);
+                layers.entry(parse_digest(&text(0)?)?).or_default().push(LayerDigest {
+                    blob: parse_digest(&text(1)?)?,
+                    diff_id: parse_digest(&text(2)?)?,
+                    media_type: row.get(3).db(action)?,
+                });
+            }
+            Ok(layers)
+        })
+    }
+
     /// Counts blobs and trees.
     pub fn totals(&self) -> Result<Totals> {
         let action = "count blobs and trees";

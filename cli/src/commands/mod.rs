@@ -5,6 +5,7 @@ mod bundle;
 mod cat;
 mod completions;
 mod containers;
+mod df;
 mod gc;
 mod history;
 mod images;
@@ -67,6 +68,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failures> {
         Command::Ls(args) => ls::run(&context, &args)?,
         Command::Cat(args) => cat::run(&context, &args)?,
         Command::TreeDiff(args) => tree_diff::run(&context, &args)?,
+        Command::Df(args) => df::run(&context, &args)?,
         Command::Gc(args) => gc::run(&context, &args)?,
         Command::Login(args) => login::run(&context, args)?,
         Command::Logout(args) => logout::run(&context, &args)?,

@@ -18,7 +18,14 @@ pub(crate) use data::{
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
-const SCRIPT: &str = include_str!("page.js");
+/// All in one block, so that no name of it is one of the page's.
+const SCRIPT: &str = concat!(
+    "'use strict';\n{\n",
+    include_str!("facts.js"),
+    include_str!("map.js"),
+    include_str!("page.js"),
+    "}\n"
+);
 
 /// The page as HTML, complete.
 pub(crate) fn page(picture: &Picture) -> String {

@@ -71,8 +71,10 @@ impl Layerstore {
         let mut layers = Vec::with_capacity(manifest.layers.len());
         for ((layer, presence), (_, diff_id)) in manifest.layers.into_iter().zip(found).zip(wanted) {
             let here = presence.blob.is_some();
-            // What is to be had elsewhere need not be here, nor what was evicted.
-            if !here && layer.urls.is_empty() && !self.store.is_evicted(&layer.digest, &diff_id)? {
+            // What is to be had elsewhere need not be here, nor what was evicted, if one knows how it is compressed.
+            let spared = !layer.urls.is_empty()
+                || says_compression(&layer) && self.store.is_evicted(&layer.digest, &diff_id)?;
+            if !here && !spared {
                 return Err(Error::LostBlob { image: info.config.clone(), digest: layer.digest });
             }
             layers.push(self.as_oci(layer, here)?);
@@ -189,6 +191,10 @@ impl Layerstore {
         }
         Ok(self.store.publish(session, publication)?)
     }
+}
+
+fn says_compression(layer: &Descriptor) -> bool {
+    matches!(LayerKind::of(&layer.media_type), LayerKind::Layer { compression: Some(_), .. })
 }
 
 /// What says how a layer is compressed, in OCI's media types.

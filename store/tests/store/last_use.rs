@@ -113,7 +113,7 @@ fn a_blob_is_evicted_if_an_image_has_it_and_its_tree_does_without() {
     store.settle_older_than(0).unwrap();
     assert!(!evicted("base"), "it is here");
     let db = rusqlite::Connection::open(dir.path().join("layerstore.db")).unwrap();
-    let run = |statement: &str| drop(db.execute(statement, []).unwrap());
+    let run = |statement: &str| db.execute_batch(statement).unwrap();
     run(&format!("DELETE FROM blob WHERE digest = '{}'", digest("base")));
     assert!(evicted("base") && !evicted("top") && !evicted("never"));
     assert!(!store.is_evicted(&digest("base"), &diff_id("top")).unwrap(), "another layer's tree");

@@ -16,10 +16,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use layerstore_gc::Policy;
 use layerstore_oci::{Algorithm, DiffId, Digest};
 use layerstore_store::{
-    Edge, EdgeKind, ImageCommit, LOCAL, NewBlob, NewImage, NewTree, Object, Publication, Result, Session,
-    Store, Surroundings, Usage,
+    Edge, EdgeKind, ImageCommit, LOCAL, NewBlob, NewImage, NewTree, Object, Publication, Result, RootKind,
+    Session, Store, Surroundings, Untag, Usage, Victim,
 };
 
 fn open(root: &Path) -> Store {
@@ -105,21 +106,34 @@ fn manifest(name: &str) -> Digest {
     digest(&format!("manifest {name}"))
 }
 
+/// What a name stands for, to be removed whatever uses it.
+fn untag(store: &Store, name: &str) -> Untag {
+    let target = store.reference(LOCAL, name).unwrap().map_or_else(|| digest(name), |row| row.target);
+    Untag { owner: LOCAL.to_owned(), name: name.to_owned(), target, unless_used: None }
+}
+
 /// Removes names, and then everything that no root leads to.
-fn collect(store: &Store, untag: &[&str]) -> Result<Vec<Object>> {
-    let untag: Vec<String> = untag.iter().map(|name| (*name).to_owned()).collect();
-    let forgotten = store.forget(LOCAL, &untag, |graph| {
-        let mut kept = vec![false; graph.nodes.len()];
-        let mut open = graph.roots.clone();
-        while let Some(index) = open.pop() {
-            if !std::mem::replace(&mut kept[index], true) {
-                open.extend(&graph.children[index]);
-            }
-        }
-        (0..kept.len()).filter(|index| !kept[*index]).collect()
-    })?;
-    store.sweep(&forgotten)?;
-    Ok(forgotten.nodes.into_iter().map(|node| node.object).collect())
+fn collect(store: &Store, names: &[&str]) -> Result<Vec<Object>> {
+    let names: Vec<Untag> = names.iter().map(|name| untag(store, name)).collect();
+    let mut graph = store.graph()?;
+    graph.roots.retain(|root| match &root.kind {
+        RootKind::Name(name) => !names.iter().any(|untag| untag.name == name.name),
+        _ => true,
+    });
+    let plan = layerstore_gc::plan(&graph, &Policy::default());
+    let victims: Vec<Victim> = plan.victims.into_iter().map(|planned| planned.victim).collect();
+    let forgotten = store.forget(&names, &victims)?;
+    let objects: Vec<Object> = forgotten.victims.iter().map(|index| victims[*index].object.clone()).collect();
+    store.sweep(&objects)?;
+    Ok(objects)
+}
+
+/// All objects, as if nothing kept them, each after all that lead to it.
+fn everything(store: &Store) -> Vec<Victim> {
+    let mut graph = store.graph().unwrap();
+    graph.roots.clear();
+    let plan = layerstore_gc::plan(&graph, &Policy::default());
+    plan.victims.into_iter().map(|planned| planned.victim).collect()
 }
 
 fn names(folder: &Path) -> BTreeSet<String> {

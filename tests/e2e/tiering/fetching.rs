@@ -1,10 +1,10 @@
 //! Evicted blobs that are fetched again, and those that cannot be.
 
-use std::fs;
+use std::{fs, thread};
 
 use layerstore_testkit::fault_proxy::{Fault, FaultProxy, Match};
 use layerstore_testkit::hex_of;
-use layerstore_testkit::image::{Image, Layout};
+use layerstore_testkit::image::{Image, Layout, host_architecture};
 use layerstore_testkit::registry::Registry;
 
 use super::{evict, evict_one, have, is_whole, pulled, save};
@@ -163,6 +163,47 @@ fn privileged_a_pull_leaves_evicted_what_is() {
     assert_eq!(fs::read(file).unwrap(), newer.layers[0].blob);
     pull(&store, &[&name]).success();
     save(&store, &["-o", store.dir().join("a.tar").to_str().unwrap(), &name]).success();
+}
+
+#[test]
+fn privileged_of_several_platforms_those_that_share_a_layer_do_without_it_too() {
+    let Some((store, registry)) = setting() else { return };
+    let images = [host_architecture(), "s390x"]
+        .map(|arch| Image::new([small_layer("base"), small_layer(arch)]).platform("linux", arch, None));
+    registry.push_layout("a:1", &Layout::new().platforms("localhost/a:1", &images));
+    let name = registry.reference("a:1");
+    pull(&store, &["--all-platforms", &name]).success();
+    evict(&store, &images[0]);
+    let run = pull(&store, &["--all-platforms", &name]).success();
+    assert!(run.stdout.contains("up to date"), "{run}");
+    assert_eq!(have(&store, &images[0]), 0);
+    let other = Registry::plain();
+    push(&store, &["--platform", "linux/s390x", &name, &other.reference("b:1")]).success();
+    assert!(!is_whole(&store, &images[0].layers[1].digest()), "only what is wanted");
+    push(&store, &[&name, &other.reference("b:2")]).success();
+    assert_eq!(have(&store, &images[0]), 2);
+}
+
+#[test]
+fn privileged_several_at_once_fetch_each_layer_once() {
+    let image = two_layers("top");
+    let Some((store, registry)) = setting() else { return };
+    let proxy = FaultProxy::start(registry.address());
+    let name = format!("{}/a:1", proxy.host());
+    registry.push("a:1", &image);
+    pull(&store, &[&name]).success();
+    evict(&store, &image);
+    proxy.traffic().clear();
+    let files: Vec<_> = (0..4).map(|number| store.dir().join(format!("{number}.tar"))).collect();
+    thread::scope(|scope| {
+        for file in &files {
+            scope.spawn(|| save(&store, &["-o", file.to_str().unwrap(), &name]).success());
+        }
+    });
+    assert_eq!(proxy.traffic().count("GET", "/blobs/"), 2, "{:?}", requests(&proxy));
+    let first = fs::read(&files[0]).unwrap();
+    assert!(files.iter().all(|file| fs::read(file).unwrap() == first));
+    store.assert_no_leftovers();
 }
 
 /// That its row is here tells damage from eviction.

@@ -15,6 +15,7 @@
 //! - [`podman`], [`docker_engine`] and [`containerd`] are other stores, each with folders of its own.
 //! - [`chromium`] shows a page, presses its keys and clicks on it.
 //! - [`runtime`] runs bundles with runc and crun.
+//! - [`scale`] makes stores of many images, and times commands on them.
 //!
 //! Everything here panics when it cannot do its job: a failing helper is a failing test.
 #![allow(
@@ -46,6 +47,7 @@ pub mod require;
 pub mod rng;
 pub mod runtime;
 pub mod sandbox;
+pub mod scale;
 mod server;
 pub mod tls_front;
 pub mod token_server;

@@ -75,7 +75,8 @@ fn complete(mut picture: Picture) -> Picture {
     ];
     let total = picture.rows.iter().map(|row| row.allocated).sum();
     picture.total = Size { apparent: total, allocated: total };
-    picture.filesystem = Filesystem { total: 40_000 * MB, available: 5_120 * MB };
+    picture.filesystem =
+        Filesystem { total: 5_120 * MB + (7 * total).max(34_880 * MB), available: 5_120 * MB };
     picture.made_at = NOW;
     picture
 }
@@ -156,7 +157,7 @@ pub(super) fn store() -> Picture {
     })
 }
 
-/// So many images with so many layers each, every tenth layer shared with the next image instead of its own.
+/// So many images with so many layers each, and the last of them also in the next image.
 pub(super) fn large(images: usize, layers: usize) -> Picture {
     let mut rng = Rng::new(7);
     let mut picture = Picture { root: "/var/lib/layerstore".to_owned(), ..Picture::default() };
@@ -168,7 +169,7 @@ pub(super) fn large(images: usize, layers: usize) -> Picture {
         }
         let mut stack: Vec<usize> = (first..first + layers).collect();
         if layers > 1 && index > 0 {
-            stack[0] = first - layers;
+            stack.insert(0, first - 1);
         }
         let name = format!("registry.example.com/team-{}/service-{index}:{}", index % 17, index % 5);
         let days = (index % 7 > 0).then(|| i64::try_from(rng.below(300)).unwrap());

@@ -1,0 +1,180 @@
+//! `df --html`: filling the picture.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::path::Path;
+
+use jiff::Timestamp;
+use layerstore::oci::{Digest, Reference};
+use layerstore::{Collected, DetailedUsage, LayerDigests, Layerstore, Policy, Scope, Space};
+
+use crate::context::Context;
+use crate::errors::Failure;
+use crate::new_file::Destination;
+use crate::output::print;
+use crate::picture::{
+    self, Filesystem, Garbage, Picture, PictureContainer, PictureImage, PictureLayer, PolicyPreview, Row,
+    Size,
+};
+
+const DAY: i64 = 24 * 60 * 60;
+
+pub(super) fn write(context: &Context, file: &Path) -> Result<(), Failure> {
+    let store = context.store()?;
+    let now = Timestamp::now().as_second();
+    let found = store.disk_usage(true)?;
+    let mut picture = picture_of(&found, &store.layer_digests()?, now);
+    picture.root = context.root()?.display().to_string();
+    picture.policies = policies(&store, &found, now)?;
+    let page = picture::page(&picture);
+    if file == Path::new("-") {
+        return print(page);
+    }
+    let failed = |error| {
+        Failure::from(layerstore::Error::File { action: "write", path: file.to_owned(), source: error })
+    };
+    let mut destination = Destination::open(file).map_err(failed)?;
+    destination.file().write_all(page.as_bytes()).map_err(failed)?;
+    destination.finish().map_err(failed)?;
+    context.talk(&format!("Wrote {}", file.display()));
+    Ok(())
+}
+
+/// What some commands would do now.
+fn policies(store: &Layerstore, found: &DetailedUsage, now: i64) -> Result<Vec<PolicyPreview>, Failure> {
+    let unused = || Policy { scope: Scope::Unused, ..Policy::default() };
+    let since = |days: i64| Policy { unused_since: Some(now - days * DAY), ..unused() };
+    let list = [
+        ("gc", Policy::default()),
+        ("gc --dangling", Policy { scope: Scope::Dangling, ..Policy::default() }),
+        ("gc --all", unused()),
+        ("gc --unused-for 7d", since(7)),
+        ("gc --unused-for 30d", since(30)),
+        ("gc --keep-last 3", Policy { keep_last: Some(3), ..unused() }),
+    ];
+    let mut previews = Vec::new();
+    for (command, policy) in list {
+        let plan = store.plan_collection(&policy)?;
+        previews.push(PolicyPreview {
+            command: format!("layerstore {command}"),
+            freed: plan.freed().allocated,
+            images: gone(&plan, found),
+            garbage: true,
+            note: String::new(),
+        });
+    }
+    Ok(previews)
+}
+
+/// Images of which all names go.
+fn gone(plan: &Collected, found: &DetailedUsage) -> Vec<usize> {
+    let names: Vec<&str> = plan.names.iter().map(|name| name.name.as_str()).collect();
+    let goes = |image: &layerstore::ImageUsage| {
+        image.names.iter().all(|name| names.contains(&familiar(name).as_str()))
+    };
+    found.images.iter().enumerate().filter(|(_, image)| goes(image)).map(|(index, _)| index).collect()
+}
+
+fn familiar(name: &str) -> String {
+    if name.parse::<Digest>().is_ok() {
+        return name.to_owned();
+    }
+    name.parse::<Reference>().map_or_else(|_| name.to_owned(), |name| name.familiar())
+}
+
+fn picture_of(found: &DetailedUsage, digests: &LayerDigests, now: i64) -> Picture {
+    let mut layers: Vec<PictureLayer> = Vec::new();
+    let mut index: HashMap<String, usize> = HashMap::new();
+    let mut images = Vec::new();
+    for (number, image) in found.images.iter().enumerate() {
+        let mut own = Vec::new();
+        for variant in &image.variants {
+            let names = digests.get(&variant.manifest);
+            for (position, layer) in variant.layers.iter().enumerate() {
+                let Some(named) = names.and_then(|names| names.get(position)) else { continue };
+                let key = named.diff_id.to_string();
+                let at = *index.entry(key.clone()).or_insert_with(|| {
+                    layers.push(PictureLayer { diff_id: key, ..PictureLayer::default() });
+                    layers.len() - 1
+                });
+                let entry = &mut layers[at];
+                if let Some((digest, size)) = &layer.blob {
+                    // The same layer may be here in several compressed forms.
+                    if entry.blob.as_deref() != Some(&digest.to_string()) {
+                        entry.blob_bytes += size.allocated;
+                    }
+                    entry.blob = Some(digest.to_string());
+                    entry.media = named.media_type.clone().unwrap_or_default();
+                }
+                if let Some((_, size)) = &layer.tree {
+                    entry.tree_bytes = size.allocated;
+                    entry.files = size.inodes;
+                }
+                if !own.contains(&at) {
+                    own.push(at);
+                    entry.containers += variant.containers.len() as u64;
+                }
+                if entry.images.last() != Some(&number) {
+                    entry.images.push(number);
+                }
+            }
+        }
+        let shown = image.variants.first();
+        images.push(PictureImage {
+            names: image
+                .names
+                .iter()
+                .filter(|name| name.parse::<Digest>().is_err())
+                .map(|name| familiar(name))
+                .collect(),
+            id: shown.map_or(&image.target, |variant| &variant.id).to_string(),
+            platform: shown.map(|variant| variant.platform.clone()).unwrap_or_default(),
+            created: shown.and_then(|variant| variant.created),
+            last_used: image.last_used_at,
+            pulled: image.pulled_at,
+            pinned: image.pinned,
+            containers: image.variants.iter().flat_map(|variant| variant.containers.clone()).collect(),
+            mounted: image.variants.iter().any(|variant| !variant.mounts.is_empty()),
+            freed: image.freed.allocated,
+            layers: own,
+        });
+    }
+    let Space { total, available, .. } = found.usage.space;
+    let sum = found.usage.total.unwrap_or_default();
+    Picture {
+        root: String::new(),
+        made_at: now,
+        filesystem: Filesystem { total, available },
+        total: Size { apparent: sum.apparent, allocated: sum.allocated },
+        rows: found.usage.parts.iter().map(|(kind, part)| row(super::name(*kind), part)).collect(),
+        images,
+        layers,
+        containers: found
+            .containers
+            .iter()
+            .map(|container| PictureContainer {
+                name: container.name.clone(),
+                image: container.image.clone(),
+                bytes: container.size.allocated,
+            })
+            .collect(),
+        garbage: found
+            .usage
+            .parts
+            .iter()
+            .filter(|(_, part)| part.reclaimable > 0)
+            .map(|(kind, part)| Garbage { what: super::name(*kind).to_owned(), bytes: part.reclaimable })
+            .collect(),
+        policies: Vec::new(),
+    }
+}
+
+fn row(kind: &str, part: &layerstore::Part) -> Row {
+    Row {
+        kind: kind.to_owned(),
+        count: part.count,
+        apparent: part.size.apparent,
+        allocated: part.size.allocated,
+        reclaimable: part.reclaimable,
+    }
+}

@@ -42,7 +42,7 @@ fn change(root: &Path) {
     }
     let sparse = fs::File::create(root.join("opt/sparse")).unwrap();
     sparse.set_len(1 << 30).unwrap();
-    std::os::unix::fs::FileExt::write_all_at(&sparse, &[1; 100_000], 500 << 20).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&sparse, &vec![1; 100_000], 500 << 20).unwrap();
     write(&root.join("opt/big"), 5 << 20);
     fs::hard_link(root.join("opt/big"), root.join("opt/big-too")).unwrap();
     fs::remove_dir_all(root.join("usr/share/doc")).unwrap();

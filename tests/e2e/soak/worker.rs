@@ -202,8 +202,17 @@ impl<'a> Worker<'a> {
     }
 
     fn list(&mut self) {
-        let lists: [&[&str]; 6] =
-            [&["images", "-a"], &["ps", "-a"], &["ps", "-as"], &["info"], &["mount"], &["images", "-q"]];
+        let lists: [&[&str]; 9] = [
+            &["images", "-a"],
+            &["ps", "-a"],
+            &["ps", "-as"],
+            &["info"],
+            &["mount"],
+            &["images", "-q"],
+            &["df"],
+            &["df", "-v"],
+            &["df", "--no-scan"],
+        ];
         let args = self.rng.pick(&lists);
         self.must(args);
     }

@@ -202,19 +202,10 @@ impl<'a> Worker<'a> {
     }
 
     fn list(&mut self) {
-        let lists: [&[&str]; 9] = [
-            &["images", "-a"],
-            &["ps", "-a"],
-            &["ps", "-as"],
-            &["info"],
-            &["mount"],
-            &["images", "-q"],
-            &["df"],
-            &["df", "-v"],
-            &["df", "--no-scan"],
-        ];
-        let args = self.rng.pick(&lists);
-        self.must(args);
+        let lists =
+            ["images -a", "images -q", "ps -a", "ps -as", "info", "mount", "df", "df -v", "df --no-scan"];
+        let args: Vec<_> = self.rng.pick(&lists).split(' ').collect();
+        self.must(&args);
     }
 
     fn save(&mut self) {

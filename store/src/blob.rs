@@ -15,6 +15,8 @@ use crate::store::Store;
 pub struct BlobInfo {
     /// Its length in bytes.
     pub size: u64,
+    /// Bytes of the blocks of its file. Where nobody has counted, its length in full blocks of 4096 bytes.
+    pub allocated: u64,
     /// The media type under which it came.
     pub media_type: Option<String>,
     /// For a layer: the digest of its uncompressed form, as computed by this store.
@@ -101,17 +103,21 @@ impl Store {
 
 pub(crate) fn find(db: &Connection, digest: &Digest) -> Result<Option<BlobInfo>> {
     let row = db
-        .prepare_cached("SELECT size, media_type, diff_id FROM blob WHERE digest = ?1")
+        .prepare_cached(
+            "SELECT size, media_type, diff_id, coalesce(allocated, (size + 4095) / 4096 * 4096) FROM blob \
+             WHERE digest = ?1",
+        )
         .and_then(|mut statement| {
             statement
                 .query_row([digest.to_string()], |row| {
-                    Ok((row.get::<_, u64>(0)?, row.get(1)?, row.get::<_, Option<String>>(2)?))
+                    Ok((row.get::<_, u64>(0)?, row.get(1)?, row.get::<_, Option<String>>(2)?, row.get(3)?))
                 })
                 .optional()
         })
         .db("look up a blob")?;
-    row.map(|(size, media_type, diff_id)| {
-        Ok(BlobInfo { size, media_type, diff_id: diff_id.as_deref().map(parse_digest).transpose()? })
+    row.map(|(size, media_type, diff_id, allocated)| {
+        let diff_id = diff_id.as_deref().map(parse_digest).transpose()?;
+        Ok(BlobInfo { size, allocated, media_type, diff_id })
     })
     .transpose()
 }

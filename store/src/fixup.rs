@@ -34,7 +34,7 @@ impl Store {
     }
 
     /// Publishes the fix-up of an image's stack, in the place of one that may not be used. The caller holds the claim of
-    /// the chain, whose snapshot must be there. Tells also whether it replaces another.
+    /// the chain, whose snapshot must be there; `usage` is that of its `diff` directory. Tells also whether it replaces another.
     pub fn publish_fixup(
         &self,
         _session: &Session,
@@ -45,7 +45,8 @@ impl Store {
         let claim = self.claim_shared(&Key::Sweep)?;
         let id = TreeId::random();
         self.durable().rename(&directory.into_path(), &self.layout().tree(&id))?;
-        let recorded = self.record_fixup(chain, &id, usage);
+        let recorded =
+            self.with_own_directory(&id, usage).and_then(|usage| self.record_fixup(chain, &id, usage));
         drop(claim);
         match recorded {
             Ok(replaces) => Ok((id, replaces)),

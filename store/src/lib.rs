@@ -60,6 +60,7 @@ mod snapshot;
 mod store;
 mod tables;
 mod totals;
+mod trash;
 mod tree;
 mod unknown;
 mod walk;

@@ -13,7 +13,7 @@ use rusqlite::Transaction;
 
 use crate::blob;
 use crate::db::Durability;
-use crate::error::{DbContext as _, Result};
+use crate::error::{DbContext as _, IoContext as _, Result};
 use crate::graph::Object;
 use crate::ingest::Received;
 use crate::layout::TreeId;
@@ -22,6 +22,7 @@ use crate::session::{Session, TreeDirectory};
 use crate::store::Store;
 use crate::tables::Tables;
 use crate::tree::{self, Usage};
+use crate::walk::blocks;
 
 /// A complete blob to publish.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ pub struct NewTree {
     pub directory: TreeDirectory,
     /// The layer, verified over the whole stream.
     pub diff_id: DiffId,
-    /// What it takes.
+    /// What its `diff` directory takes.
     pub usage: Usage,
     /// Directories that the layer implies but does not list.
     pub implied: Vec<Vec<u8>>,
@@ -128,12 +129,15 @@ impl Store {
         let mut directories = BTreeSet::new();
         for blob in publication.blobs {
             let digest = blob.received.digest().clone();
+            // It is synced: no block is only reserved any more.
+            let stat = rustix::fs::fstat(blob.received.file()).context("examine", blob.received.path())?;
             let destination = self.layout().blob(&digest);
             self.durable().rename(blob.received.path(), &destination)?;
             directories.insert(self.layout().blobs(digest.algorithm()));
             placed.blobs.push(PlacedBlob {
                 digest,
                 size: blob.received.size(),
+                allocated: blocks(&stat),
                 media_type: blob.media_type,
                 diff_id: blob.diff_id,
             });
@@ -144,10 +148,11 @@ impl Store {
         for tree in publication.trees {
             let id = TreeId::random();
             self.durable().rename(&tree.directory.into_path(), &self.layout().tree(&id))?;
+            let usage = self.with_own_directory(&id, tree.usage)?;
             placed.trees.push(PlacedTree {
                 id,
                 diff_id: tree.diff_id,
-                usage: tree.usage,
+                usage,
                 implied: tree.implied,
                 links: tree.links,
                 whiteouts: tree.whiteouts,
@@ -155,6 +160,13 @@ impl Store {
         }
         placed.diff_ids = publication.diff_ids;
         Ok(())
+    }
+
+    /// What a tree takes together with the directory that it is in.
+    pub(crate) fn with_own_directory(&self, id: &TreeId, usage: Usage) -> Result<Usage> {
+        let directory = self.layout().tree(id);
+        let own = blocks(&rustix::fs::lstat(&directory).context("examine", &directory)?);
+        Ok(Usage { allocated: usage.allocated.saturating_add(own), ..usage })
     }
 
     fn record(&self, session: &Session, placed: &Placed) -> Result<Recorded> {
@@ -298,6 +310,8 @@ struct Placed {
 struct PlacedBlob {
     digest: Digest,
     size: u64,
+    /// Bytes of the blocks of its file.
+    allocated: u64,
     media_type: Option<String>,
     diff_id: Option<DiffId>,
 }
@@ -316,13 +330,15 @@ struct PlacedTree {
 fn record_blob(tx: &Transaction<'_>, blob: &PlacedBlob, now: i64) -> Result<bool> {
     let new = blob::find(tx, &blob.digest)?.is_none();
     tx.prepare_cached(
-        "INSERT INTO blob (digest, size, media_type, diff_id, created_at) VALUES (?1, ?2, ?3, ?4, ?5) \
-         ON CONFLICT (digest) DO UPDATE SET diff_id = coalesce(excluded.diff_id, diff_id)",
+        "INSERT INTO blob (digest, size, allocated, media_type, diff_id, created_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (digest) DO UPDATE \
+         SET allocated = excluded.allocated, diff_id = coalesce(excluded.diff_id, diff_id)",
     )
     .and_then(|mut insert| {
         insert.execute((
             blob.digest.to_string(),
             blob.size,
+            blob.allocated,
             &blob.media_type,
             blob.diff_id.as_ref().map(ToString::to_string),
             now,

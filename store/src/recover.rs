@@ -10,7 +10,6 @@ use crate::db::Durability;
 use crate::error::{DbContext as _, IoContext as _, Result};
 use crate::layout::{TreeId, random_name};
 use crate::lock::Key;
-use crate::remove::remove;
 use crate::session;
 use crate::store::Store;
 use crate::unknown::Sorter;
@@ -80,19 +79,6 @@ impl Store {
         })
     }
 
-    /// Unlinks everything in the trash. What another process unlinks at the same time is not missed, and what cannot be
-    /// unlinked does not keep the rest.
-    pub fn empty_trash(&self) -> Result<usize> {
-        let names = entries(&self.layout().trash())?;
-        let mut failed = None;
-        for path in &names {
-            if let Err(error) = self.unlink_trashed(path) {
-                failed.get_or_insert(error);
-            }
-        }
-        failed.map_or(Ok(names.len()), Err)
-    }
-
     /// Moves `path` out of sight in one step. Returns where it is now, or `None` if it was not there.
     pub(crate) fn move_to_trash(&self, path: &Path) -> Result<Option<PathBuf>> {
         let trashed = self.layout().trash().join(random_name());
@@ -101,10 +87,6 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).context("move to the trash", path),
         }
-    }
-
-    pub(crate) fn unlink_trashed(&self, path: &Path) -> Result<()> {
-        remove(path, &self.layout().trash()).context("delete", path)
     }
 
     pub(crate) fn dead_sessions(&self) -> Result<Vec<PathBuf>> {

@@ -22,22 +22,49 @@ const MAX_OPEN: usize = 64;
 /// Deletes `path`, whatever it is. What nests too deep is moved to `attic` on the way, a directory of the
 /// same filesystem. Something that has gone already, or goes at the same time, is as good.
 pub(crate) fn remove(path: &Path, attic: &Path) -> io::Result<()> {
-    let mut removal =
-        Removal { attic, moved: vec![path.to_owned()], privileged: rustix::process::geteuid().is_root() };
+    remove_while(path, attic, &mut |_| Ok(true)).map(drop)
+}
+
+/// The same, and asks `go_on` after each name that has gone, with the directory that it was in. Returns whether it came to
+/// the end; what is left may be deleted later.
+pub(crate) fn remove_while(
+    path: &Path,
+    attic: &Path,
+    go_on: &mut dyn FnMut(&OwnedFd) -> io::Result<bool>,
+) -> io::Result<bool> {
+    let privileged = rustix::process::geteuid().is_root();
+    let mut removal = Removal { attic, moved: vec![path.to_owned()], privileged, go_on };
     while let Some(path) = removal.moved.pop() {
         match unlinkat(CWD, &path, AtFlags::empty()) {
-            Err(Errno::ISDIR | Errno::PERM) => removal.directory(CWD, &path, 0)?,
+            Err(Errno::ISDIR | Errno::PERM) => match removal.directory(CWD, &path, 0) {
+                Err(Stop::Asked) => return Ok(false),
+                Err(Stop::Failed(error)) => return Err(error),
+                Ok(()) => {}
+            },
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 struct Removal<'a> {
     attic: &'a Path,
     moved: Vec<PathBuf>,
     privileged: bool,
+    go_on: &'a mut dyn FnMut(&OwnedFd) -> io::Result<bool>,
+}
+
+/// Why a removal ends before the end.
+enum Stop {
+    Asked,
+    Failed(io::Error),
+}
+
+impl From<Errno> for Stop {
+    fn from(errno: Errno) -> Self {
+        Self::Failed(errno.into())
+    }
 }
 
 impl Removal<'_> {
@@ -46,7 +73,7 @@ impl Removal<'_> {
         parent: impl std::os::fd::AsFd + Copy,
         name: impl rustix::path::Arg + Copy,
         depth: usize,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), Stop> {
         if !self.privileged {
             absent_is_fine(chmodat(parent, name, Mode::RWXU, AtFlags::empty()))?;
         }
@@ -63,9 +90,9 @@ impl Removal<'_> {
                 self.contents(&directory, depth)?;
             }
             Err(Errno::NOENT) => return Ok(()),
-            Err(errno) => return Err(errno),
+            Err(errno) => return Err(errno.into()),
         }
-        absent_is_fine(unlinkat(parent, name, AtFlags::REMOVEDIR))
+        Ok(absent_is_fine(unlinkat(parent, name, AtFlags::REMOVEDIR))?)
     }
 
     /// Lets entries be taken out of a directory that is immutable or append-only.
@@ -90,7 +117,7 @@ impl Removal<'_> {
         }
     }
 
-    fn contents(&mut self, directory: &OwnedFd, depth: usize) -> Result<(), Errno> {
+    fn contents(&mut self, directory: &OwnedFd, depth: usize) -> Result<(), Stop> {
         for entry in Dir::read_from(directory)? {
             let entry = entry?;
             let name = entry.file_name();
@@ -103,13 +130,23 @@ impl Removal<'_> {
                     Err(Errno::ISDIR) => {}
                     other => {
                         absent_is_fine(other)?;
+                        self.ask(directory)?;
                         continue;
                     }
                 }
             }
             self.directory(directory.as_fd(), name, depth + 1)?;
+            self.ask(directory)?;
         }
         Ok(())
+    }
+
+    fn ask(&mut self, directory: &OwnedFd) -> Result<(), Stop> {
+        match (self.go_on)(directory) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Stop::Asked),
+            Err(error) => Err(Stop::Failed(error)),
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::place::{Entry, Place};
 use crate::session;
 use crate::size::Size;
 use crate::store::Store;
-use crate::walk::{Found, Home, Name, in_parallel, is_directory, is_linked, list, open_own, size_of};
+use crate::walk::{Found, Home, Name, blocks, in_parallel, is_directory, is_linked, list, open_own, size_of};
 
 /// What a store has beside its blobs and trees.
 #[derive(Debug, Clone, Default)]
@@ -174,7 +174,7 @@ impl Store {
         let directory = self.layout().tree(tree);
         let own = rustix::fs::lstat(&directory).context("examine", &directory)?;
         let work = self.measure(&self.layout().work(tree))?;
-        Ok(work.allocated.saturating_add(own.st_blocks.cast_unsigned().saturating_mul(512)))
+        Ok(work.allocated.saturating_add(blocks(&own)))
     }
 
     fn list_root(&self, home: &Home) -> Result<Listing> {

@@ -16,7 +16,8 @@ use crate::store::Store;
 pub struct Usage {
     /// Lengths of all regular files, a file with several names once.
     pub bytes: u64,
-    /// The space of their blocks, without holes.
+    /// The bytes of the blocks of everything, as `du` counts them. In the row of a tree these are those of all of its
+    /// directory: itself, `diff` and `work`.
     pub allocated: u64,
     /// Files, directories and everything else.
     pub inodes: u64,

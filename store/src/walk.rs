@@ -208,6 +208,11 @@ pub(crate) fn size_of(found: &Statx) -> Size {
     Size { apparent, allocated: found.stx_blocks.saturating_mul(512), inodes: 1 }
 }
 
+/// Bytes of a file's blocks, which stat(2) counts in units of 512 whatever the filesystem does.
+pub(crate) fn blocks(stat: &rustix::fs::Stat) -> u64 {
+    u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512)
+}
+
 /// Whether it may have other names.
 pub(crate) fn is_linked(found: &Statx) -> bool {
     found.stx_nlink > 1 && !is_directory(found)

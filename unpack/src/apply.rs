@@ -7,8 +7,8 @@ use std::path::Path;
 
 use layerstore_tar::{Entry, EntryKind, Reader};
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Stat, fchmod, fstat, ftruncate, makedev, mkdirat, mknodat, openat,
-    statat, symlinkat,
+    Advice, AtFlags, FileType, Mode, OFlags, Stat, fadvise, fchmod, fstat, ftruncate, makedev, mkdirat,
+    mknodat, openat, statat, symlinkat,
 };
 use rustix::io::{Errno, pwrite, write};
 
@@ -21,6 +21,10 @@ use crate::root::{Implied, PATH_MAX, Root, clean, open_root, split};
 use crate::umask::PrivateUmask;
 use crate::whiteout::{self, Marker, Markers};
 use crate::{Privileged, Unpacked, Usage};
+
+/// So many runs of blocks fit into an inode of ext4 (`i_block` in its documentation, "The Contents of inode.i_block"). For
+/// more it takes a block, when it writes the file back: so it is told to begin with that, and the block is counted.
+const INLINE_EXTENTS: usize = 4;
 
 /// A directory whose attributes are set at the end: creating something in it would change its time, its
 /// mode may forbid to create anything, and set-group-ID and default ACLs would be inherited.
@@ -156,6 +160,10 @@ impl<'a> Applier<'a> {
                     copy_segment(reader, &file, path, segment.offset, segment.len)?;
                 }
                 ftruncate(&file, entry.size).entry("set the size of", path)?;
+                if segments.len() > INLINE_EXTENTS {
+                    // Only a wish, of which the kernel makes as much as it can.
+                    fadvise(&file, 0, None, Advice::DontNeed).unwrap_or_default();
+                }
             }
         }
         let opened = Opened::File(file.as_fd());

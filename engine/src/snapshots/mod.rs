@@ -334,7 +334,8 @@ impl Snapshots<'_> {
         }
         let found = layerstore_unpack::usage(&path)
             .map_err(|source| Error::Count { what: format!("snapshot {key}"), source })?;
-        let usage = Usage { bytes: found.bytes, allocated: found.allocated, inodes: found.inodes };
+        let allocated = found.allocated.saturating_add(store.measure_beside(&tree)?);
+        let usage = Usage { bytes: found.bytes, allocated, inodes: found.inodes };
         // What was active when the count began may have been written to since.
         if kind == SnapshotKind::Committed {
             store.record_usage(&tree, usage)?;

@@ -8,6 +8,7 @@ mod interrupted;
 mod last_use;
 mod mounts;
 mod open;
+mod scan;
 mod sessions;
 mod snapshots;
 mod used;

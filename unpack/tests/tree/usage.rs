@@ -81,6 +81,17 @@ proptest! {
     }
 }
 
+/// Of a file in many pieces the filesystem keeps a list, for which it takes blocks when it writes the file.
+#[test]
+fn what_is_written_back_later_is_counted_too() {
+    let runs: Vec<_> = (0..600).map(|number| (4096 * (1 + number % 7), 4096)).collect();
+    let tree = apply(&[sparse("f".to_owned(), &runs), sparse("g".to_owned(), &runs[..5])]);
+    let counted = tree.usage();
+    std::fs::File::open(tree.path("f")).unwrap().sync_all().unwrap();
+    std::fs::File::open(tree.path("g")).unwrap().sync_all().unwrap();
+    assert_eq!(counted, tree.counted());
+}
+
 /// Where directories take no blocks, but long links do.
 #[test]
 fn other_filesystems_have_other_blocks() {

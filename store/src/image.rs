@@ -358,6 +358,10 @@ fn diff_ids(image: &NewImage) -> Vec<DiffId> {
 
 fn insert_image(tx: &Transaction<'_>, image: &NewImage) -> Result<()> {
     let action = "commit an image";
+    // Another command may have removed it while its layers were unpacked once more.
+    if crate::blob::find(tx, &image.manifest)?.is_none() {
+        return Err(Error::NoBlob { digest: image.manifest.clone() });
+    }
     let labels: serde_json::Map<_, _> =
         image.labels.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
     let chain = ChainId::chain(&diff_ids(image));

@@ -7,6 +7,7 @@ mod bad_input;
 mod concurrency;
 mod conformance;
 mod containers;
+mod disk_usage;
 mod faults;
 mod fixtures;
 mod forms;

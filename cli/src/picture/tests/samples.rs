@@ -2,7 +2,9 @@
 
 use layerstore_testkit::rng::Rng;
 
-use super::super::*;
+use crate::picture::data::{
+    Filesystem, Garbage, Picture, PictureContainer, PictureImage, PictureLayer, PolicyPreview, Row, Size,
+};
 
 const NOW: i64 = 1_790_000_000;
 const DAY: i64 = 86_400;

@@ -198,6 +198,16 @@ fn areas_are_as_the_bytes() {
     assert!(shown.text("#trail").contains("1.361GB"), "{}", shown.text("#trail"));
 }
 
+/// Adds a box of each colour, as a layer with a blob has it.
+const EVERY_TONE: &str =
+    "for (const tone of 'a0 a1 a2 a3 a4 a5 s0 s1 s2 s3 container garbage mixed'.split(' ')) {
+    const [box, blob, name] = ['div', 'div', 'span'].map((tag) => document.createElement(tag));
+    [box.className, blob.className, name.className, name.textContent] = ['box', 'blob', 'name', tone];
+    box.dataset.tone = tone;
+    box.append(blob, name);
+    document.getElementById('map').append(box);
+}";
+
 #[test]
 fn light_and_dark_can_both_be_read() {
     let Some(mut shown) = Shown::new(&samples::store()) else { return };
@@ -206,7 +216,11 @@ fn light_and_dark_can_both_be_read() {
     for theme in ["light", "dark"] {
         // Without motion no colour is on its way to another.
         shown.browser.prefer(&[("prefers-color-scheme", theme), ("prefers-reduced-motion", "reduce")]);
+        shown.show(&samples::store());
         grounds.push(shown.eval(ground));
+        shown.eval(EVERY_TONE);
+        let found = shown.eval(include_str!("tests/contrast.js"));
+        assert_eq!(found["bad"], json!([]), "{theme}");
         for selector in
             ["#box-l0", "#policies label:nth-child(3)", "#colours label:nth-of-type(2)", "#box-i1 > .name"]
         {
@@ -215,8 +229,6 @@ fn light_and_dark_can_both_be_read() {
             assert!(found["seen"].as_u64().unwrap() > 100, "{found}");
             assert_eq!(found["bad"], json!([]), "{theme} after {selector}");
         }
-        shown.browser.click("#colours label:nth-of-type(1)");
-        shown.browser.click("#policies label:nth-child(1)");
     }
     assert_ne!(grounds[0], grounds[1]);
     // A person may want it otherwise: the button goes from auto (dark now) to light.

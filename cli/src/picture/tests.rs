@@ -381,6 +381,9 @@ fn screenshots() {
     shown.browser.resize(400, 900);
     shown.shot("narrow");
     shown.browser.resize(1400, 1000);
+    shown.browser.click("#box-shared > .name");
+    shown.browser.click(".open-it");
+    shown.shot("open");
     shown.show(&samples::large(1000, 10));
     // Its list is long.
     shown.eval("document.querySelector('.list').hidden = true");

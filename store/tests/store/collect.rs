@@ -31,7 +31,7 @@ fn the_graph_leads_from_names_to_everything_below() {
     let bytes: u64 = graph.nodes.iter().map(|node| node.bytes).sum();
     let text = "base".len() + "a".len() + "manifest a".len() + "config a".len();
     // The other 4096 are those of a directory of each tree.
-    let own = fs::metadata(dir.path()).unwrap().blocks() * 512;
+    let own = std::os::unix::fs::MetadataExt::blocks(&dir.path().metadata().unwrap()) * 512;
     assert_eq!(bytes, text as u64 + 2 * (4096 + own));
 }
 

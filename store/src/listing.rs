@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use layerstore_oci::Digest;
 use rusqlite::{Connection, Row};
 
 use crate::blob::parse_digest;
@@ -13,6 +14,41 @@ use crate::error::{DbContext as _, Result};
 use crate::image::{ImageInfo, ImageRow};
 
 const ACTION: &str = "list images";
+
+/// A digest to look something up by: there are several for each layer of each image, and to make room for their texts
+/// takes longer than all that is done with them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Key {
+    Sha256([u8; 32]),
+    /// Every other text.
+    Other(Box<str>),
+}
+
+impl Key {
+    fn of(text: &str) -> Self {
+        let bytes = text.strip_prefix("sha256:").and_then(|hex| {
+            let (pairs, []) = hex.as_bytes().as_chunks::<2>() else { return None };
+            let mut bytes = [0; 32];
+            if pairs.len() != bytes.len() {
+                return None;
+            }
+            for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+                *byte = nibble(*high)? << 4 | nibble(*low)?;
+            }
+            Some(bytes)
+        });
+        bytes.map_or_else(|| Self::Other(text.into()), Self::Sha256)
+    }
+}
+
+/// The value of a digit as digests are written, which is in lower case.
+fn nibble(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
 
 /// Every reference of `owner` with every image that it leads to: by name, and the images of one name in the order in
 /// which its index has them.
@@ -38,8 +74,8 @@ pub(crate) fn images(db: &Connection, owner: &str) -> Result<Vec<ImageRow>> {
     let below = manifests_below(db)?;
     let mut rows = Vec::with_capacity(names.len());
     for name in names {
-        let target = name.target.to_string();
-        let mut found: Vec<(i64, &str)> = reached(&target, &below);
+        let key = Key::of(&name.target.to_string());
+        let mut found = reached(&key, &below);
         found.retain(|(_, digest)| images.contains_key(*digest));
         found.sort_unstable();
         // An image to which several ways lead counts once.
@@ -50,20 +86,23 @@ pub(crate) fn images(db: &Connection, owner: &str) -> Result<Vec<ImageRow>> {
             rows.push(name);
             continue;
         }
-        for (_, digest) in found {
-            rows.push(ImageRow { image: images.get(digest).cloned(), ..name.clone() });
-        }
+        rows.extend(
+            found
+                .into_iter()
+                .map(|(_, digest)| ImageRow { image: images.get(digest).cloned(), ..name.clone() }),
+        );
     }
     Ok(rows)
 }
 
 /// Every image by its manifest.
-fn all_images(db: &Connection) -> Result<HashMap<String, ImageInfo>> {
+fn all_images(db: &Connection) -> Result<HashMap<Key, ImageInfo>> {
     let sizes = sizes(db)?;
     let mut images = HashMap::with_capacity(sizes.len());
     let query = "SELECT manifest, config, platform, created, labels, last_used_at FROM image";
     each(db, query, [], |row| {
         let manifest = text(row, 0)?;
+        let key = Key::of(manifest);
         let info = ImageInfo {
             manifest: parse_digest(manifest)?,
             config: parse_digest(text(row, 1)?)?,
@@ -71,19 +110,19 @@ fn all_images(db: &Connection) -> Result<HashMap<String, ImageInfo>> {
             created: row.get(3).db(ACTION)?,
             labels: serde_json::from_str(text(row, 4)?).unwrap_or_default(),
             last_used_at: row.get(5).db(ACTION)?,
-            size: sizes.get(manifest).copied().unwrap_or(0),
+            size: sizes.get(&key).copied().unwrap_or(0),
         };
-        images.insert(manifest.to_owned(), info);
+        images.insert(key, info);
         Ok(())
     })?;
     Ok(images)
 }
 
 /// Bytes of all layers of each image that has any: unpacked where they are unpacked, else of their blobs.
-fn sizes(db: &Connection) -> Result<HashMap<String, u64>> {
+fn sizes(db: &Connection) -> Result<HashMap<Key, u64>> {
     let trees = numbers(db, "SELECT diff_id, bytes FROM tree WHERE diff_id IS NOT NULL")?;
     // Mostly nobody needs them.
-    let mut blobs: Option<HashMap<String, u64>> = None;
+    let mut blobs: Option<HashMap<Key, u64>> = None;
     let mut sizes = HashMap::new();
     let mut last = String::new();
     let mut sum = 0_u64;
@@ -91,59 +130,54 @@ fn sizes(db: &Connection) -> Result<HashMap<String, u64>> {
         let manifest = text(row, 0)?;
         if manifest != last {
             if !last.is_empty() {
-                sizes.insert(std::mem::take(&mut last), sum);
+                sizes.insert(Key::of(&last), sum);
             }
             manifest.clone_into(&mut last);
             sum = 0;
         }
-        let bytes = match trees.get(text(row, 1)?) {
+        let bytes = match trees.get(&Key::of(text(row, 1)?)) {
             Some(bytes) => Some(*bytes),
             None => {
                 if blobs.is_none() {
                     blobs = Some(numbers(db, "SELECT digest, size FROM blob")?);
                 }
-                let blob = text(row, 2)?;
-                blobs.as_ref().and_then(|blobs| blobs.get(blob)).copied()
+                let blob = Key::of(text(row, 2)?);
+                blobs.as_ref().and_then(|blobs| blobs.get(&blob)).copied()
             }
         };
         sum = sum.saturating_add(bytes.unwrap_or(0));
         Ok(())
     })?;
     if !last.is_empty() {
-        sizes.insert(last, sum);
+        sizes.insert(Key::of(&last), sum);
     }
     Ok(sizes)
 }
 
-fn numbers(db: &Connection, query: &str) -> Result<HashMap<String, u64>> {
+fn numbers(db: &Connection, query: &str) -> Result<HashMap<Key, u64>> {
     let mut numbers = HashMap::new();
     each(db, query, [], |row| {
-        numbers.insert(text(row, 0)?.to_owned(), row.get(1).db(ACTION)?);
+        numbers.insert(Key::of(text(row, 0)?), row.get(1).db(ACTION)?);
         Ok(())
     })?;
     Ok(numbers)
 }
 
 /// The manifests and indexes that each index names, with the position at which it does.
-type Below = HashMap<String, Vec<(i64, String)>>;
+type Below = HashMap<Key, Vec<(i64, Key)>>;
 
 fn manifests_below(db: &Connection) -> Result<Below> {
     let mut below = Below::new();
     each(db, "SELECT parent, child, position FROM edge WHERE kind = 'manifest'", [], |row| {
-        let child = (row.get(2).db(ACTION)?, text(row, 1)?.to_owned());
-        match below.get_mut(text(row, 0)?) {
-            Some(children) => children.push(child),
-            None => {
-                below.insert(text(row, 0)?.to_owned(), vec![child]);
-            }
-        }
+        let child = (row.get(2).db(ACTION)?, Key::of(text(row, 1)?));
+        below.entry(Key::of(text(row, 0)?)).or_default().push(child);
         Ok(())
     })?;
     Ok(below)
 }
 
 /// All that `target` leads to, itself among them, each with the positions at which it is named.
-fn reached<'a>(target: &'a str, below: &'a Below) -> Vec<(i64, &'a str)> {
+fn reached<'a>(target: &'a Key, below: &'a Below) -> Vec<(i64, &'a Key)> {
     let mut reached = vec![(0, target)];
     if !below.contains_key(target) {
         return reached;
@@ -185,6 +219,7 @@ mod tests {
     use layerstore_oci::Digest;
     use rusqlite::Connection;
 
+    use super::Key;
     use crate::{ImageRow, LOCAL, Store, Surroundings};
 
     fn digest(name: &str) -> String {
@@ -252,6 +287,18 @@ mod tests {
             assert_eq!(rows, self.store.images_where("owner = ?1", [owner]).unwrap());
             rows
         }
+    }
+
+    #[test]
+    fn keys_are_different_where_texts_are() {
+        let sha256 = digest("x");
+        let upper = sha256.to_uppercase().replace("SHA256", "sha256");
+        let sha512 = format!("sha512:{}{}", &sha256[7..], &sha256[7..]);
+        let short = &sha256[..sha256.len() - 2];
+        let keys: std::collections::HashSet<Key> =
+            [&*sha256, &digest("y"), &upper, &sha512, short, &sha256[7..], "", "sha256:"].map(Key::of).into();
+        assert_eq!(keys.len(), 8);
+        assert_eq!(Key::of(&sha256), Key::of(&sha256.clone()));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod images;
 mod interrupted;
 mod mounts;
 mod open;
+mod random;
 mod scale;
 mod sessions;
 mod snapshots;

@@ -6,7 +6,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use layerstore_oci::Digest;
 use rusqlite::{Connection, Row};
 
 use crate::blob::parse_digest;

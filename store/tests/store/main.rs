@@ -9,6 +9,8 @@ mod last_use;
 mod mounts;
 mod open;
 mod scan;
+mod random;
+mod scale;
 mod sessions;
 mod snapshots;
 mod used;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use layerstore_gc::{Cause, Evict, Kept, Plan, Policy, Reason};
 use layerstore_oci::Digest;
 use layerstore_store::{
-    Discard, DiscardFate as Fate, Graph, LOCAL, NodeKind, Object, Partial, RootKind, Scan, Size,
+    Discard, DiscardFate as Fate, Graph, LOCAL, NodeKind, Object, Partial, RootKind, Scan, Size, UnixSeconds,
 };
 
 use crate::Layerstore;
@@ -150,7 +150,7 @@ impl Layerstore {
             self.store.settle_older_than(0)?;
         }
         let mut graph = self.store.graph_to_collect(policy.interrupted)?;
-        let removed = without(&mut graph, containers);
+        let removed = without(&mut graph, containers, self.store.clock().now());
         let mut plan = layerstore_gc::plan(&graph, policy);
         plan.victims.retain(|planned| !removed.contains(&planned.victim.object));
         let mut collected = told(&plan, |_| true, |_| true);
@@ -238,14 +238,19 @@ impl Layerstore {
 }
 
 /// Takes containers out of a graph. Returns what they alone have: it goes with them.
-fn without(graph: &mut Graph, containers: &[String]) -> HashSet<Object> {
+fn without(graph: &mut Graph, containers: &[String], now: UnixSeconds) -> HashSet<Object> {
     if containers.is_empty() {
         return HashSet::new();
     }
     let containers: HashSet<&String> = containers.iter().collect();
-    graph
-        .roots
-        .retain(|root| !matches!(&root.kind, RootKind::Container { id, .. } if containers.contains(id)));
+    // Until they are removed their images are in use.
+    let is_one = |kind: &RootKind| matches!(kind, RootKind::Container { id, .. } if containers.contains(id));
+    let roots = graph.roots.iter().filter(|root| is_one(&root.kind));
+    let kept: HashSet<usize> = roots.flat_map(|root| root.keeps.iter().copied()).collect();
+    for image in graph.images.iter_mut().filter(|image| kept.contains(&image.manifest)) {
+        image.last_used_at = Some(now);
+    }
+    graph.roots.retain(|root| !is_one(&root.kind));
     let mut removed = HashSet::new();
     for id in containers {
         let snapshot = Object::Snapshot { owner: LOCAL.to_owned(), key: id.clone() };

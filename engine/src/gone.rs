@@ -11,18 +11,24 @@ use crate::names::Found;
 /// How often an image is looked up again. A name that others give to new images all the time is not waited for.
 const ATTEMPTS: usize = 4;
 
+/// Does `work`, and does it again if something of an image was not found that was there before.
+pub(crate) fn again<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut result = work();
+    for _ in 1..ATTEMPTS {
+        match &result {
+            Err(Error::NoImage { .. } | Error::Evicted { .. }) => break,
+            Err(error) if error.kind() == ErrorKind::NotFound => result = work(),
+            _ => break,
+        }
+    }
+    result
+}
+
 impl Layerstore {
     /// Does `work` with the image that `name` leads to. If something of it was not found, another command may have removed
     /// it in between, or given the name to another image: so the name is looked up once more.
     pub(crate) fn with_image<T>(&self, name: &str, work: impl Fn(&Found) -> Result<T>) -> Result<T> {
-        let mut result = work(&self.find(name)?);
-        for _ in 1..ATTEMPTS {
-            match &result {
-                Err(error) if error.kind() == ErrorKind::NotFound => result = work(&self.find(name)?),
-                _ => break,
-            }
-        }
-        result
+        again(|| work(&self.find(name)?))
     }
 
     /// Does `work` with the files of a container. Whatever comes of it counts only if the container is still there: its

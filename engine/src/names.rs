@@ -38,31 +38,34 @@ impl Found {
 impl Layerstore {
     /// Finds an image by name, by name and digest, by ID, or by a prefix of an ID.
     pub(crate) fn find(&self, name: &str) -> Result<Found> {
-        let is_id = name.parse::<Digest>().is_ok();
-        // Nearly always it is a name as it is stored: then the other images do not matter.
-        if !is_id && let Ok(reference) = name.parse::<Reference>() {
-            let exact = reference.to_string();
-            let rows = self.store.images_named(LOCAL, &exact)?;
-            if let Some(row) = rows.iter().find(|row| row.name == exact) {
-                return Ok(found(&rows, row, true));
-            }
-        }
-        let rows = self.store.images(LOCAL)?;
         // Whatever names there are, this is an ID.
         if let Ok(digest) = name.parse::<Digest>() {
+            let rows = self.store.images_by_digest(LOCAL, digest.hex())?;
             let row = by_id(&rows, &digest.to_string())?;
             return row
                 .map(|row| found(&rows, row, false))
                 .ok_or_else(|| Error::NoImage { name: name.to_owned() });
         }
         let reference: Result<Reference, _> = name.parse();
-        if let Ok(reference) = &reference
-            && let Some(row) = by_reference(&rows, reference)
-        {
-            return Ok(found(&rows, row, true));
+        if let Ok(reference) = &reference {
+            // Nearly always it is a name as it is stored.
+            let exact = reference.to_string();
+            let rows = self.store.images_named(LOCAL, &exact)?;
+            if let Some(row) = rows.iter().find(|row| row.name == exact) {
+                return Ok(found(&rows, row, true));
+            }
+            if let Some(digest) = reference.digest() {
+                let rows = self.store.images_by_digest(LOCAL, digest.hex())?;
+                if let Some(row) = by_name_and_digest(&rows, reference, digest) {
+                    return Ok(found(&rows, row, true));
+                }
+            }
         }
-        if let Some(row) = by_id(&rows, name)? {
-            return Ok(found(&rows, row, false));
+        if let Some(prefix) = id_prefix(name) {
+            let rows = self.store.images_by_digest(LOCAL, prefix)?;
+            if let Some(row) = by_id(&rows, name)? {
+                return Ok(found(&rows, row, false));
+            }
         }
         match reference {
             Err(error) if !is_hex(name.strip_prefix("sha256:").unwrap_or(name)) => Err(error.into()),
@@ -90,29 +93,31 @@ pub(crate) fn refuse_reserved(name: &Reference) -> Result<()> {
     Ok(())
 }
 
-fn by_reference<'a>(rows: &'a [ImageRow], reference: &Reference) -> Option<&'a ImageRow> {
-    let exact = reference.to_string();
-    rows.iter().find(|row| row.name == exact).or_else(|| {
-        let digest = reference.digest()?;
-        let repository = reference.repository();
-        let tag = reference.tag();
-        rows.iter().find(|row| {
-            let has_digest =
-                row.target == *digest || row.image.as_ref().is_some_and(|i| i.manifest == *digest);
-            has_digest
-                && named(&row.name).is_some_and(|named| {
-                    named.repository() == repository && (tag.is_none() || tag == named.tag())
-                })
-        })
+fn by_name_and_digest<'a>(
+    rows: &'a [ImageRow],
+    reference: &Reference,
+    digest: &Digest,
+) -> Option<&'a ImageRow> {
+    let repository = reference.repository();
+    let tag = reference.tag();
+    rows.iter().find(|row| {
+        let has_digest = row.target == *digest || row.image.as_ref().is_some_and(|i| i.manifest == *digest);
+        has_digest
+            && named(&row.name).is_some_and(|named| {
+                named.repository() == repository && (tag.is_none() || tag == named.tag())
+            })
     })
+}
+
+/// The hexadecimal digits, if they are enough for an ID.
+fn id_prefix(text: &str) -> Option<&str> {
+    let prefix = text.strip_prefix("sha256:").unwrap_or(text);
+    (prefix.len() >= MIN_PREFIX && is_hex(prefix)).then_some(prefix)
 }
 
 /// Digests are compared by their hexadecimal part; all that can name an image count.
 fn by_id<'a>(rows: &'a [ImageRow], text: &str) -> Result<Option<&'a ImageRow>> {
-    let prefix = text.strip_prefix("sha256:").unwrap_or(text);
-    if prefix.len() < MIN_PREFIX || !is_hex(prefix) {
-        return Ok(None);
-    }
+    let Some(prefix) = id_prefix(text) else { return Ok(None) };
     let mut matches: Vec<&ImageRow> = rows
         .iter()
         .filter(|row| {

@@ -19,6 +19,7 @@ use crate::load::plan::{Plan, Task};
 use crate::load::{LoadOptions, Loader};
 use crate::names::named;
 use crate::parts::{Foreign, Parts, Wanted};
+use crate::policy::UnpackPolicy;
 use crate::pull::DOWNLOADS;
 use crate::pull::remote::{Source, Watcher};
 
@@ -146,7 +147,7 @@ impl Layerstore {
         let from = self.repositories(absent.keys(), refetch.client, &watcher)?;
         let contents = Sources { engine: self, listener: &listener, from };
         let options = LoadOptions::default();
-        let policy = self.unpack_policy()?;
+        let policy = self.policy_for(absent)?;
         let loader = Loader {
             engine: self,
             session,
@@ -171,6 +172,18 @@ impl Layerstore {
         let wanted: HashSet<&Digest> = parts.blobs.iter().map(|blob: &Descriptor| &blob.digest).collect();
         absent.retain(|digest, _| wanted.contains(digest));
         Ok(absent)
+    }
+
+    /// Limits hold for what is unpacked, not for what is already.
+    fn policy_for(&self, layers: &HashMap<Digest, DiffId>) -> Result<UnpackPolicy> {
+        let mut policy = self.unpack_policy()?;
+        for (blob, diff_id) in layers {
+            if !self.store.is_evicted(blob, diff_id)? {
+                return Ok(policy);
+            }
+        }
+        (policy.limits.ratio, policy.limits.output_bytes) = (u64::MAX, u64::MAX);
+        Ok(policy)
     }
 
     fn sources(&self, layer: &Digest) -> Result<Vec<Reference>> {

@@ -14,6 +14,7 @@ use crate::Layerstore;
 use crate::cancel::Cancellable;
 use crate::error::{Error, Result};
 use crate::event::{Event, LayerName, LayerState, Listener};
+use crate::gone::again;
 use crate::names::{Found, named};
 use crate::parts::{Foreign, Parts, Wanted};
 use crate::refetch::Refetch;
@@ -91,6 +92,23 @@ impl Layerstore {
         options: &SaveOptions,
         listener: &Listener<'_>,
     ) -> Result<SaveReport> {
+        let mut out = out;
+        again(|| {
+            let mut begun = false;
+            let result = self.save_once(images, &mut out, &mut begun, options, listener);
+            if begun { Ok(result) } else { result.map(Ok) }
+        })?
+    }
+
+    /// Sets `begun` when all that is to be written is sure to stay, and `out` is written to.
+    fn save_once(
+        &self,
+        images: &[&str],
+        out: impl Write,
+        begun: &mut bool,
+        options: &SaveOptions,
+        listener: &Listener<'_>,
+    ) -> Result<SaveReport> {
         let mut report = SaveReport::default();
         let saved = self.saved(images, options, &mut report.notes)?;
         let tops: Vec<NamedDescriptor> = saved
@@ -131,6 +149,7 @@ impl Layerstore {
             WriteError::Output { source } => Error::Output { source },
             error => Error::Output { source: std::io::Error::other(error) },
         };
+        *begun = true;
         let out = Cancellable { out, cancel: &self.cancel };
         let mut archive = ArchiveWriter::begin(out, &tops, entries.as_deref()).map_err(failed)?;
         for document in &documents {

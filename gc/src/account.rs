@@ -115,9 +115,10 @@ pub fn account(graph: &Graph) -> Account {
             active.insert(&graph.images[*image].config);
         }
     }
-    let names = graph.roots.iter().filter(|root| matches!(root.kind, RootKind::Name(_)));
-    let named = mark::reach(graph, names.flat_map(|root| root.keeps.iter().copied()));
-    let named = graph.nodes.iter().zip(named).filter(|(_, named)| *named).map(|(node, _)| node.size).sum();
+    let tagged = graph.roots.iter().filter(|root| matches!(root.kind, RootKind::Name(_)));
+    let reached = mark::reach(graph, tagged.flat_map(|root| root.keeps.iter().copied()));
+    let named =
+        graph.nodes.iter().zip(reached).filter(|(_, reached)| *reached).map(|(node, _)| node.size).sum();
     let mut kinds: Vec<(NodeKind, Tally, Tally)> = Vec::new();
     for kind in [NodeKind::Blob, NodeKind::Layer, NodeKind::Fixup, NodeKind::Written, NodeKind::Snapshot] {
         kinds.push((kind, Tally::default(), Tally::default()));

@@ -28,19 +28,17 @@ pub(crate) fn parents_first(graph: &Graph, wanted: &[usize]) -> Vec<usize> {
     let mut seen = vec![false; graph.nodes.len()];
     let mut order = Vec::with_capacity(wanted.len());
     // Depth first, children before parents; no recursion, as a stack of snapshots may be 500 deep.
-    let mut open: Vec<(usize, usize)> = Vec::new();
+    let mut open = Vec::new();
     for start in wanted {
         if std::mem::replace(&mut seen[*start], true) {
             continue;
         }
-        open.push((*start, 0));
-        while let Some((index, next)) = open.last_mut() {
-            let child = graph.children(*index).nth(*next);
-            *next += 1;
-            match child {
+        open.push((*start, graph.children(*start)));
+        while let Some((_, children)) = open.last_mut() {
+            match children.next() {
                 Some(child) if inside[child] && !seen[child] => {
                     seen[child] = true;
-                    open.push((child, 0));
+                    open.push((child, graph.children(child)));
                 }
                 Some(_) => {}
                 None => order.extend(open.pop().map(|(index, _)| index)),

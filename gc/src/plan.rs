@@ -1,12 +1,12 @@
 //! Plan: what goes, why, and what that frees, to the byte.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use layerstore_oci::Digest;
-use layerstore_store::{Graph, NodeKind, Object, RootKind, Size, Untag, Victim};
+use layerstore_store::{Graph, ImageFacts, LayerFacts, NodeKind, Object, RootKind, Size, Untag, Victim};
 
 use crate::count::Counts;
-use crate::group::Group;
+use crate::group::{Group, groups};
 use crate::mark;
 use crate::policy::{Evict, Goal, Policy, Reason, Stays, Verdict, judge};
 
@@ -80,7 +80,8 @@ impl Plan {
 
 /// Works out what `policy` does to the store that `graph` shows.
 pub fn plan(graph: &Graph, policy: &Policy) -> Plan {
-    let mut planner = Planner { graph, counts: Counts::new(graph), plan: Plan::default(), freed: 0 };
+    let (counts, direct) = (Counts::new(graph), HashSet::new());
+    let mut planner = Planner { graph, counts, plan: Plan::default(), freed: 0, direct };
     let garbage = mark::parents_first(graph, &planner.counts.garbage());
     let stored: u64 = graph.nodes.iter().map(|node| node.size.allocated).sum();
     planner.take(&garbage, |_| Cause::Unreachable);
@@ -91,8 +92,7 @@ pub fn plan(graph: &Graph, policy: &Policy) -> Plan {
     let verdicts = judge(graph, policy);
     match policy.evict {
         None => planner.remove(verdicts, wanted),
-        Some(Evict::Trees) => planner.evict_trees(verdicts, wanted),
-        Some(Evict::Blobs) => planner.evict_blobs(verdicts, wanted),
+        Some(evict) => planner.evict(verdicts, wanted, evict),
     }
     let Planner { mut plan, freed, .. } = planner;
     plan.goal = wanted.map(|wanted| (wanted, freed));
@@ -105,6 +105,8 @@ struct Planner<'a> {
     plan: Plan,
     /// Allocated bytes of all victims.
     freed: u64,
+    /// What images let go of that stay.
+    direct: HashSet<usize>,
 }
 
 impl Planner<'_> {
@@ -113,8 +115,8 @@ impl Planner<'_> {
         for index in objects.iter().copied() {
             let node = &self.graph.nodes[index];
             let cause = cause(index);
-            // A fix-up is of no use without its stack, and made again with it.
-            let evicted = matches!(cause, Cause::Evicted(_)) && node.kind != NodeKind::Fixup;
+            // What goes only with these, as a fix-up does with its stack, is needed by nothing then.
+            let evicted = self.direct.contains(&index);
             let victim = Victim { object: node.object.clone(), evicted };
             self.plan.victims.push(PlannedVictim { victim, kind: node.kind, size: node.size, cause });
             self.freed = self.freed.saturating_add(node.size.allocated);
@@ -169,60 +171,68 @@ impl Planner<'_> {
         })
     }
 
-    /// Lets go of the trees of images that nothing uses, as far as all images that have them agree.
-    fn evict_trees(&mut self, verdicts: Vec<Verdict>, wanted: Option<u64>) {
-        for verdict in verdicts {
-            let layers = verdict.group.images.iter().flat_map(|image| &self.graph.images[*image].layers);
-            let mut layers = layers.peekable();
-            let reason = match () {
-                () if !verdict.stays.is_empty() => None,
-                () if layers.peek().is_none() => Some(Stays::NoTrees),
-                () if layers.any(|layer| layer.blob.is_none()) => Some(Stays::NoBlobs),
-                () if wanted.is_some_and(|wanted| self.freed >= wanted) => Some(Stays::Enough),
-                () => {
-                    let images = verdict.group.images.iter().map(|image| &self.graph.images[*image]);
-                    let needs = images.flat_map(|image| {
-                        image.layers.iter().filter_map(|layer| layer.tree).chain(image.chain)
-                    });
-                    self.evict(&verdict.group, needs.collect());
-                    continue;
+    /// Lets go of the trees or blobs of images that nothing uses, as far as all images that have them agree.
+    fn evict(&mut self, verdicts: Vec<Verdict>, wanted: Option<u64>, evict: Evict) {
+        let graph = self.graph;
+        // An image that several manifests or indexes with names lead to lets go once, with the last of them to agree.
+        let mut undecided = vec![0_usize; graph.images.len()];
+        for group in &groups(graph) {
+            for image in &group.images {
+                undecided[*image] += 1;
+            }
+        }
+        for Verdict { group, stays, .. } in verdicts {
+            if !stays.is_empty() {
+                self.keep(&group, stays);
+            } else if let Some(reason) = self.not_evictable(&group, evict) {
+                self.keep(&group, vec![reason]);
+            } else if wanted.is_some_and(|wanted| self.freed >= wanted) {
+                self.keep(&group, vec![Stays::Enough]);
+            } else {
+                let mut objects = Vec::new();
+                for image in &group.images {
+                    undecided[*image] -= 1;
+                    if undecided[*image] == 0 {
+                        objects.extend(self.parts(&graph.images[*image], evict));
+                    }
                 }
-            };
-            self.keep(&verdict.group, reason.map_or(verdict.stays, |reason| vec![reason]));
+                self.let_go(&group, objects);
+            }
         }
     }
 
-    /// Lets go of the layer blobs of images that nothing uses and that were pulled.
-    fn evict_blobs(&mut self, verdicts: Vec<Verdict>, wanted: Option<u64>) {
-        for verdict in verdicts {
-            let layers = verdict.group.images.iter().flat_map(|image| &self.graph.images[*image].layers);
-            let mut layers = layers.peekable();
-            let pulled = verdict.group.names(self.graph).any(|(_, name)| name.pulled_at.is_some());
-            let reason = match () {
-                () if !verdict.stays.is_empty() => None,
-                () if !pulled => Some(Stays::NotPulled),
-                () if layers.peek().is_none() => Some(Stays::NoBlobs),
-                () if layers.any(|layer| layer.tree.is_none()) => Some(Stays::NoTrees),
-                () if wanted.is_some_and(|wanted| self.freed >= wanted) => Some(Stays::Enough),
-                () => {
-                    let images = verdict.group.images.iter().map(|image| &self.graph.images[*image]);
-                    // A manifest that has a layer twice names its blob once.
-                    let blobs = images.flat_map(|image| {
-                        let blobs: HashSet<usize> =
-                            image.layers.iter().filter_map(|layer| layer.blob).collect();
-                        blobs
-                    });
-                    let mut blobs: Vec<usize> = blobs.collect();
-                    blobs.sort_unstable();
-                    self.evict(&verdict.group, blobs);
-                    continue;
-                }
-            };
-            self.keep(&verdict.group, reason.map_or(verdict.stays, |reason| vec![reason]));
+    /// Why nothing of the images of a group can be had again, or nothing is there that could go.
+    fn not_evictable(&self, group: &Group, evict: Evict) -> Option<Stays> {
+        let layers = || group.images.iter().flat_map(|image| &self.graph.images[*image].layers);
+        let (trees, blobs) =
+            (|layer: &LayerFacts| layer.tree.is_some(), |layer: &LayerFacts| layer.blob.is_some());
+        match evict {
+            Evict::Trees if !layers().any(trees) => Some(Stays::NoTrees),
+            Evict::Trees if !layers().all(blobs) => Some(Stays::NoBlobs),
+            Evict::Blobs if group.names(self.graph).all(|(_, name)| name.pulled_at.is_none()) => {
+                Some(Stays::NotPulled)
+            }
+            Evict::Blobs if !layers().any(blobs) => Some(Stays::NoBlobs),
+            Evict::Blobs if !layers().all(trees) => Some(Stays::NoTrees),
+            Evict::Trees | Evict::Blobs => None,
         }
     }
 
-    fn evict(&mut self, group: &Group, objects: Vec<usize>) {
+    /// What an image lets go of.
+    fn parts(&self, image: &ImageFacts, evict: Evict) -> Vec<usize> {
+        match evict {
+            Evict::Trees => image.layers.iter().filter_map(|layer| layer.tree).chain(image.chain).collect(),
+            // A manifest that has a layer twice names its blob once.
+            Evict::Blobs => {
+                let blobs: BTreeSet<usize> = image.layers.iter().filter_map(|layer| layer.blob).collect();
+                // What leads to others is no layer, whatever an image says.
+                blobs.into_iter().filter(|blob| self.graph.children(*blob).len() == 0).collect()
+            }
+        }
+    }
+
+    fn let_go(&mut self, group: &Group, objects: Vec<usize>) {
+        self.direct.extend(&objects);
         let freed = self.counts.release(objects);
         let name = group.names(self.graph).map(|(_, name)| name.name.clone()).next().unwrap_or_default();
         self.take(&freed, |_| Cause::Evicted(name.clone()));

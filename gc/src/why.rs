@@ -88,13 +88,14 @@ pub fn ways(graph: &Graph, object: usize, limit: usize) -> Ways {
             found.ways.push(way);
         }
         for parent in &above.parents[top] {
+            // Each way that is begun leads to a root, so one of them is always followed, and some is found.
+            if !open.is_empty() && open.len() >= limit.saturating_mul(64) {
+                found.more = true;
+                break;
+            }
             let mut longer = way.clone();
             longer.push(*parent);
             open.push_back(longer);
-        }
-        if open.len() > limit.saturating_mul(64) {
-            found.more = true;
-            return found;
         }
     }
     found

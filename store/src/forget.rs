@@ -131,7 +131,14 @@ impl Store {
                     "SELECT EXISTS (SELECT 1 FROM image WHERE manifest = ?1 AND last_used_at IS NOT ?2) \
                      OR EXISTS (SELECT 1 FROM container WHERE manifest = ?1) \
                      OR EXISTS (SELECT 1 FROM lease_item WHERE kind = 'blob' AND key = ?1) \
-                     OR EXISTS (SELECT 1 FROM mount WHERE manifest = ?1 AND boot_id = ?3)",
+                     OR EXISTS (SELECT 1 FROM mount WHERE manifest = ?1 AND boot_id = ?3) \
+                     OR EXISTS (WITH RECURSIVE owners (owner) AS (SELECT min(owner) FROM snapshot UNION ALL \
+                     SELECT (SELECT min(s.owner) FROM snapshot AS s WHERE s.owner > o.owner) \
+                     FROM owners AS o WHERE o.owner IS NOT NULL) \
+                     SELECT 1 FROM image AS i CROSS JOIN owners AS o \
+                     JOIN snapshot AS s ON s.owner = o.owner AND s.parent = i.chain_id \
+                     WHERE i.manifest = ?1 AND NOT EXISTS \
+                     (SELECT 1 FROM tree AS t WHERE t.id = s.tree AND t.diff_id IS NOT NULL))",
                 )
                 .and_then(|mut query| {
                     let parameters = (manifest.to_string(), last_used_at, &self.life().boot);
@@ -172,7 +179,7 @@ impl Store {
             Object::Snapshot { key, .. } if !is_chain(key) => Ok(0),
             Object::Snapshot { owner, key } => tx
                 .prepare_cached(query("snapshot", victim.evicted))
-                .and_then(|mut delete| delete.execute((owner, key))),
+                .and_then(|mut delete| delete.execute((owner, key, boot))),
         }
         .map(|count| count > 0)
         .db("forget an object")
@@ -240,14 +247,20 @@ const TREE: &str = "
 const SNAPSHOT: &str = "
     DELETE FROM snapshot WHERE owner = ?1 AND key = ?2 AND kind = 'committed'
     AND NOT EXISTS (SELECT 1 FROM snapshot AS above WHERE above.owner = ?1 AND above.parent = ?2)
+    AND NOT EXISTS (SELECT 1 FROM mount WHERE mount.owner = ?1 AND mount.key = ?2 AND boot_id = ?3)
     AND NOT (?1 = 'local' AND EXISTS (SELECT 1 FROM image WHERE chain_id = ?2))
     AND NOT EXISTS (SELECT 1 FROM tree WHERE id = snapshot.tree AND diff_id IS NULL)";
 
-/// One that other images or indexes name for anything but a layer stays: it cannot be made from a tree.
+/// One that other images or indexes name for anything but a layer stays: it cannot be made from a tree. So does one of
+/// an image that was never pulled: it may have come since the plan was made, and nobody knows where to fetch it again.
 const EVICTED_BLOB: &str = "
     DELETE FROM blob WHERE digest = ?1
     AND EXISTS (SELECT 1 FROM tree WHERE diff_id = blob.diff_id AND synced = 1)
     AND NOT EXISTS (SELECT 1 FROM edge WHERE child = ?1 AND kind <> 'layer')
+    AND NOT EXISTS (SELECT 1 FROM edge AS image WHERE image.child = ?1 AND NOT EXISTS (
+        WITH RECURSIVE above (digest) AS (
+            SELECT image.parent UNION SELECT e.parent FROM above AS a JOIN edge AS e ON e.child = a.digest)
+        SELECT 1 FROM above JOIN reference AS r ON r.target = above.digest WHERE r.pulled_at IS NOT NULL))
     AND NOT EXISTS (SELECT 1 FROM edge WHERE parent = ?1)
     AND NOT EXISTS (SELECT 1 FROM reference WHERE target = ?1)
     AND NOT EXISTS (SELECT 1 FROM lease_item WHERE kind = 'blob' AND key = ?1)
@@ -266,4 +279,5 @@ const EVICTED_TREE: &str = "
 const EVICTED_SNAPSHOT: &str = "
     DELETE FROM snapshot WHERE owner = ?1 AND key = ?2 AND kind = 'committed'
     AND NOT EXISTS (SELECT 1 FROM snapshot AS above WHERE above.owner = ?1 AND above.parent = ?2)
+    AND NOT EXISTS (SELECT 1 FROM mount WHERE mount.owner = ?1 AND mount.key = ?2 AND boot_id = ?3)
     AND NOT EXISTS (SELECT 1 FROM tree WHERE id = snapshot.tree AND diff_id IS NULL)";

@@ -10,6 +10,7 @@ use crate::clock::UnixSeconds;
 use crate::db::Durability;
 use crate::error::{DbContext as _, Error, Result};
 use crate::last_use;
+use crate::listing;
 use crate::reference::{self, LOCAL};
 use crate::session::Session;
 use crate::snapshot::insert_chain;
@@ -153,7 +154,7 @@ impl Store {
 
     /// Every reference of `owner` with every image that it leads to, by name.
     pub fn images(&self, owner: &str) -> Result<Vec<ImageRow>> {
-        self.images_where("owner = ?1", [owner])
+        self.database().read("list images", |db| listing::images(db, owner))
     }
 
     /// The same of those alone that have the name `name`, or the same target as it. Does not look at others, however many
@@ -164,7 +165,23 @@ impl Store {
         self.images_where(condition, [owner, name])
     }
 
-    fn images_where(
+    /// The same of those alone that lead to a digest whose hexadecimal part begins with `hex`: that of an image's config,
+    /// of a manifest with a config, or of what a name stands for. Does not look at others either.
+    pub fn images_by_digest(&self, owner: &str, hex: &str) -> Result<Vec<ImageRow>> {
+        // Upwards from what has the digest to all that has a name. After the last digit comes `g`.
+        let condition = "owner = ?1 AND target IN ( \
+             WITH RECURSIVE span (low, high) AS ( \
+                 VALUES ('sha256:' || ?2, 'sha256:' || ?2 || 'g'), ('sha512:' || ?2, 'sha512:' || ?2 || 'g')), \
+             up (digest) AS ( \
+                 SELECT i.manifest FROM span AS s JOIN image AS i ON i.config >= s.low AND i.config < s.high \
+                 UNION SELECT i.manifest FROM span AS s JOIN image AS i ON i.manifest >= s.low AND i.manifest < s.high \
+                 UNION SELECT f.target FROM span AS s JOIN reference AS f ON f.target >= s.low AND f.target < s.high \
+                 UNION SELECT e.parent FROM up AS u JOIN edge AS e ON e.child = u.digest AND e.kind = 'manifest') \
+             SELECT digest FROM up)";
+        self.images_where(condition, [owner, hex])
+    }
+
+    pub(crate) fn images_where(
         &self,
         condition: &'static str,
         parameters: impl rusqlite::Params,
@@ -341,6 +358,10 @@ fn diff_ids(image: &NewImage) -> Vec<DiffId> {
 
 fn insert_image(tx: &Transaction<'_>, image: &NewImage) -> Result<()> {
     let action = "commit an image";
+    // Another command may have removed it while its layers were unpacked once more.
+    if crate::blob::find(tx, &image.manifest)?.is_none() {
+        return Err(Error::NoBlob { digest: image.manifest.clone() });
+    }
     let labels: serde_json::Map<_, _> =
         image.labels.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
     let chain = ChainId::chain(&diff_ids(image));

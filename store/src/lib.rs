@@ -39,6 +39,7 @@ mod image;
 mod ingest;
 mod last_use;
 mod layout;
+mod listing;
 mod lock;
 mod log_files;
 mod made;

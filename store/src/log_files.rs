@@ -66,3 +66,50 @@ impl Drop for LogFiles {
         self.allocate();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{LOCAL, Store, Surroundings};
+    use std::fs;
+
+    #[test]
+    fn the_log_that_stays_is_empty_and_has_space() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("store");
+        let store = Store::open(&root, Surroundings::default()).unwrap();
+        drop(store.session(LOCAL).unwrap());
+        drop(store);
+        let log = fs::metadata(root.join("layerstore.db-wal")).unwrap();
+        assert_eq!(log.len(), 0);
+        if reserve::is_plenty(&Layout::new(root.clone())) {
+            assert!(log.blocks() * 512 >= LEAST, "{} blocks", log.blocks());
+        }
+        assert!(root.join("layerstore.db-shm").exists());
+    }
+
+    #[test]
+    fn an_older_copy_of_the_database_is_not_changed_by_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("store");
+        let open = || Store::open(&root, Surroundings::default()).unwrap();
+        let database = root.join("layerstore.db");
+        drop(open());
+        let copy = fs::read(&database).unwrap();
+        let store = open();
+        let action = "test";
+        let write = |tx: &rusqlite::Transaction<'_>| {
+            tx.execute("INSERT INTO meta VALUES ('test', 'x')", []).unwrap();
+            Ok(())
+        };
+        store.database().write(crate::db::Durability::Power, action, write).unwrap();
+        drop(store);
+        fs::write(&database, copy).unwrap();
+        let count = |db: &Connection| {
+            Ok(db
+                .query_row("SELECT count(*) FROM meta WHERE key = 'test'", [], |row| row.get::<_, i64>(0))
+                .unwrap())
+        };
+        assert_eq!(open().database().read(action, count).unwrap(), 0);
+    }
+}

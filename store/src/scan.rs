@@ -121,9 +121,9 @@ impl Store {
         let home = Home::of(self.layout().root())?;
         let mut found = self.list_root(&home)?;
         let rows = self.rows()?;
-        self.explain(&home, &mut found, &rows)?;
+        explain(&home, &mut found, &rows)?;
         let Listing { mut scan, jobs, blobs, trees, .. } = found;
-        for (job, size) in jobs.iter().zip(self.count(&home, &jobs, &blobs, &trees)?) {
+        for (job, size) in jobs.iter().zip(count(&home, &jobs, &blobs, &trees)?) {
             match job.0 {
                 Account::Database => scan.database += size,
                 Account::Trash => scan.trash += size,
@@ -247,99 +247,6 @@ impl Store {
         })
     }
 
-    /// Takes what has no row, and what lies in trees and mount points, for unknown; notes what is missing.
-    fn explain(&self, home: &Home, found: &mut Listing, rows: &Rows) -> Result<()> {
-        let (blobs, stray): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut found.blobs).into_iter().partition(|(_, digest)| rows.blobs.contains(digest));
-        stray.into_iter().for_each(|(path, _)| found.unknown(path));
-        let (trees, stray): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut found.trees).into_iter().partition(|(_, id)| rows.trees.contains(id));
-        stray.into_iter().for_each(|(path, _)| found.unknown(path));
-        let mut lost = HashSet::new();
-        let inside = in_parallel(&trees, |(path, id)| contents(home, path, &Place::Tree(id.clone())));
-        for ((_, id), inside) in trees.iter().zip(inside) {
-            let (names, strays) = inside?;
-            strays.into_iter().for_each(|path| found.unknown(path));
-            if !names.iter().any(|name| name == "diff") {
-                lost.insert(id);
-            }
-        }
-        let missing = rows.blobs.iter().map(|digest| Missing::Blob(digest.clone()));
-        let missing = missing.chain(rows.trees.iter().map(|id| Missing::Tree(id.clone())));
-        let present: HashSet<&Digest> = blobs.iter().map(|(_, digest)| digest).collect();
-        let unpacked: HashSet<&TreeId> = trees.iter().map(|(_, id)| id).collect();
-        found.scan.missing = missing
-            .filter(|row| match row {
-                Missing::Blob(digest) => !present.contains(digest),
-                Missing::Tree(id) => !unpacked.contains(id) || lost.contains(id),
-            })
-            .collect();
-        (found.blobs, found.trees) = (blobs, trees);
-        for path in std::mem::take(&mut found.mounts) {
-            let Found::Here(own) = home.look(CWD, &path).context("examine", &path)? else { continue };
-            let (_, inside) = contents(home, &path, &Place::Mount(OsString::new()))?;
-            if inside.is_empty() || rows.mounts.contains(&path) {
-                found.scan.database += size_of(&own);
-                inside.into_iter().for_each(|path| found.unknown(path));
-            } else {
-                found.unknown(path);
-            }
-        }
-        Ok(())
-    }
-
-    /// Walks. A file with several names counts where it was met first, but for its blob or tree if it has one.
-    fn count(
-        &self,
-        home: &Home,
-        jobs: &[(Account, PathBuf)],
-        blobs: &[(PathBuf, Digest)],
-        trees: &[(PathBuf, TreeId)],
-    ) -> Result<Vec<Size>> {
-        let links: Mutex<HashMap<u64, Linked>> = Mutex::default();
-        let locked = || links.lock().unwrap_or_else(PoisonError::into_inner);
-        let numbered: Vec<_> = jobs.iter().enumerate().collect();
-        let counted = in_parallel(&numbered, |(job, (_, path))| {
-            let mut size = Size::default();
-            home.walk(path, |found| {
-                if is_linked(found) {
-                    match locked().entry(found.stx_ino) {
-                        Occupied(mut known) => {
-                            let known = known.get_mut();
-                            known.others = known.others.saturating_sub(1);
-                            return;
-                        }
-                        Vacant(place) => {
-                            let others = found.stx_nlink - 1;
-                            place.insert(Linked { job: *job, size: size_of(found), others });
-                        }
-                    }
-                }
-                size += size_of(found);
-            })?;
-            Ok(size)
-        });
-        let mut sizes = counted.into_iter().collect::<Result<Vec<_>>>()?;
-        // Names that were not met are those of blobs, of files in trees, or outside of the store.
-        locked().retain(|_, linked| linked.others > 0);
-        let sought = |found: &Statx| -> Option<Linked> {
-            if is_linked(found) { locked().remove(&found.stx_ino) } else { None }
-        };
-        let paths = blobs.iter().map(|(path, _)| path).chain(trees.iter().map(|(path, _)| path));
-        let paths: Vec<&PathBuf> = if locked().is_empty() { Vec::new() } else { paths.collect() };
-        let counted_there = in_parallel(&paths, |path| {
-            let mut linked = Vec::new();
-            if !locked().is_empty() {
-                home.walk(path, |found| linked.extend(sought(found)))?;
-            }
-            Ok(linked)
-        });
-        for linked in counted_there.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten() {
-            sizes[linked.job] = sizes[linked.job] - linked.size;
-        }
-        Ok(sizes)
-    }
-
     /// Looks once more at what seemed to be unknown or missing: it may just have been published, or collected.
     fn reconsider(&self, home: &Home, scan: &mut Scan) -> Result<()> {
         if scan.unknown.is_empty() && scan.missing.is_empty() {
@@ -373,6 +280,106 @@ impl Store {
         let (place, name) = Place::of(path.strip_prefix(self.layout().root()).ok()?)?;
         Some(place.entry(name, directory))
     }
+}
+
+/// Takes what has no row, and what lies in trees and mount points, for unknown; notes what is missing.
+fn explain(home: &Home, found: &mut Listing, rows: &Rows) -> Result<()> {
+    let (blobs, stray): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut found.blobs).into_iter().partition(|(_, digest)| rows.blobs.contains(digest));
+    for (path, _) in stray {
+        found.unknown(path);
+    }
+    let (trees, stray): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut found.trees).into_iter().partition(|(_, id)| rows.trees.contains(id));
+    for (path, _) in stray {
+        found.unknown(path);
+    }
+    let mut lost = HashSet::new();
+    let inside = in_parallel(&trees, |(path, id)| contents(home, path, &Place::Tree(id.clone())));
+    for ((_, id), inside) in trees.iter().zip(inside) {
+        let (names, strays) = inside?;
+        for path in strays {
+            found.unknown(path);
+        }
+        if !names.iter().any(|name| name == "diff") {
+            lost.insert(id);
+        }
+    }
+    let missing = rows.blobs.iter().map(|digest| Missing::Blob(digest.clone()));
+    let missing = missing.chain(rows.trees.iter().map(|id| Missing::Tree(id.clone())));
+    let present: HashSet<&Digest> = blobs.iter().map(|(_, digest)| digest).collect();
+    let unpacked: HashSet<&TreeId> = trees.iter().map(|(_, id)| id).collect();
+    found.scan.missing = missing
+        .filter(|row| match row {
+            Missing::Blob(digest) => !present.contains(digest),
+            Missing::Tree(id) => !unpacked.contains(id) || lost.contains(id),
+        })
+        .collect();
+    (found.blobs, found.trees) = (blobs, trees);
+    for path in std::mem::take(&mut found.mounts) {
+        let Found::Here(own) = home.look(CWD, &path).context("examine", &path)? else { continue };
+        let (_, inside) = contents(home, &path, &Place::Mount(OsString::new()))?;
+        if inside.is_empty() || rows.mounts.contains(&path) {
+            found.scan.database += size_of(&own);
+            for path in inside {
+                found.unknown(path);
+            }
+        } else {
+            found.unknown(path);
+        }
+    }
+    Ok(())
+}
+
+/// Walks. A file with several names counts where it was met first, but for its blob or tree if it has one.
+fn count(
+    home: &Home,
+    jobs: &[(Account, PathBuf)],
+    blobs: &[(PathBuf, Digest)],
+    trees: &[(PathBuf, TreeId)],
+) -> Result<Vec<Size>> {
+    let links: Mutex<HashMap<u64, Linked>> = Mutex::default();
+    let locked = || links.lock().unwrap_or_else(PoisonError::into_inner);
+    let numbered: Vec<_> = jobs.iter().enumerate().collect();
+    let counted = in_parallel(&numbered, |(job, (_, path))| {
+        let mut size = Size::default();
+        home.walk(path, |found| {
+            if is_linked(found) {
+                match locked().entry(found.stx_ino) {
+                    Occupied(mut known) => {
+                        let known = known.get_mut();
+                        known.others = known.others.saturating_sub(1);
+                        return;
+                    }
+                    Vacant(place) => {
+                        let others = found.stx_nlink - 1;
+                        place.insert(Linked { job: *job, size: size_of(found), others });
+                    }
+                }
+            }
+            size += size_of(found);
+        })?;
+        Ok(size)
+    });
+    let mut sizes = counted.into_iter().collect::<Result<Vec<_>>>()?;
+    // Names that were not met are those of blobs, of files in trees, or outside of the store.
+    locked().retain(|_, linked| linked.others > 0);
+    let sought = |found: &Statx| -> Option<Linked> {
+        if is_linked(found) { locked().remove(&found.stx_ino) } else { None }
+    };
+    let paths = blobs.iter().map(|(path, _)| path).chain(trees.iter().map(|(path, _)| path));
+    let paths: Vec<&PathBuf> = if locked().is_empty() { Vec::new() } else { paths.collect() };
+    let counted_there = in_parallel(&paths, |path| {
+        let mut linked = Vec::new();
+        if !locked().is_empty() {
+            home.walk(path, |found| linked.extend(sought(found)))?;
+        }
+        Ok(linked)
+    });
+    for linked in counted_there.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten() {
+        sizes[linked.job] = sizes[linked.job] - linked.size;
+    }
+    Ok(sizes)
 }
 
 impl Listing {

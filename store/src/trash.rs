@@ -6,7 +6,7 @@
 //! after each portion this thread syncs by itself, and makes the portions as large as that stays short. Where others are at
 //! work it also pauses, in proportion to what it has done.
 //!
-//! The kernel takes the priority of a thread's disk accesses from that of the thread (ioprio_set(2)). The idle class would
+//! The kernel takes the priority of a thread's disk accesses from that of the thread (`ioprio_set(2)`). The idle class would
 //! not get its turn, and who waits for the disk in the middle of a change of the filesystem keeps everybody from syncing.
 
 use std::fs::OpenOptions;
@@ -109,7 +109,7 @@ impl Store {
     }
 }
 
-/// Of a thread: on Linux each has its own (setpriority(2), "C library/kernel differences").
+/// Of a thread: on Linux each has its own (`setpriority(2)`, "C library/kernel differences").
 ///
 /// Not the lowest: on a machine that is busy that gets a fiftieth of a processor, and who waits for the processor in the
 /// middle of a change of the filesystem keeps everybody from syncing.

@@ -22,6 +22,7 @@ pub(crate) struct Home {
 }
 
 /// What a name stands for.
+#[expect(clippy::large_enum_variant, reason = "it lives for a moment, and mostly it is the large one")]
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Found {
     /// Nothing, any more.

@@ -85,6 +85,10 @@ impl Template {
             file(&format!("overlay2/abcdefg{}/diff/{i}", i % 3), 3000);
         }
         file("trash/file", 10);
+        for i in 0..20 {
+            file(&format!("junk/{i}/file"), 4000);
+        }
+        file("core", 100_000);
         file(&format!("blobs/sha256/{}", "ab".repeat(32)), 9000);
         let partial = file(&format!("partial/sha256-{}", "cd".repeat(32)), 70_000);
         let status = Command::new("touch").args(["-d", "3 days ago"]).arg(partial).status();

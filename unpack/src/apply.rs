@@ -22,7 +22,7 @@ use crate::umask::PrivateUmask;
 use crate::whiteout::{self, Marker, Markers};
 use crate::{Privileged, Unpacked, Usage};
 
-/// So many runs of blocks fit into an inode of ext4 (`i_block` in its documentation, "The Contents of inode.i_block"). For
+/// So many runs of blocks fit into an inode of ext4 (its documentation, "The Contents of `inode.i_block`"). For
 /// more it takes a block, when it writes the file back: so it is told to begin with that, and the block is counted.
 const INLINE_EXTENTS: usize = 4;
 

@@ -16,9 +16,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use layerstore_testkit::sandbox::Sandbox;
+use layerstore_testkit::scale::{Scale, plant};
 
 const USAGE: &str =
-    "usage: layerstore-scale times|unlink [--runs N] [--only-large] [--cpu] [--files N] [--dir DIR]";
+    "usage: layerstore-scale times|unlink [--runs N] [--only-large] [--cpu] [--files N] [--dir DIR]
+       layerstore-scale plant DIR IMAGES LAYERS";
 
 /// What the command line says.
 struct Options {
@@ -36,7 +38,17 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let Some(options) = parse(std::env::args().skip(1)) else {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [what, dir, images, layers] = &words[..]
+        && what == "plant"
+        && let (Ok(images), Ok(layers)) = (images.parse(), layers.parse())
+    {
+        let sandbox = Sandbox::at(Path::new(dir)).expect("this needs root");
+        sandbox.ok(["images"]);
+        plant(sandbox.root(), Scale { images, layers, containers: 200 });
+        return ExitCode::SUCCESS;
+    }
+    let Some(options) = parse(words.into_iter()) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };

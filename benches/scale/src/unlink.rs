@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use layerstore_testkit::require;
@@ -15,6 +15,9 @@ use crate::Options;
 const CREATE: Duration = Duration::from_millis(50);
 /// How much longer a load may take meanwhile.
 const LOAD: f64 = 1.25;
+/// How often each is measured at least, alone and while files are unlinked.
+const CREATES: usize = 200;
+const LOADS: usize = 7;
 /// Files a tree: what a layer of a large image has.
 const FILES_A_TREE: usize = 50_000;
 
@@ -28,25 +31,17 @@ pub(crate) fn run(options: &Options) -> Vec<String> {
     let name = sandbox.ok(["images", "--format", "{{.Repository}}:{{.Tag}}"]).trim_end().to_owned();
     let mut broken = Vec::new();
 
-    let mut alone = Vec::new();
-    while alone.len() < 200 {
-        alone.push(create(&sandbox, &name));
-    }
+    let mut alone: Vec<Duration> = (0..CREATES).map(|_| create(&sandbox, &name)).collect();
     report("create, alone", &mut alone);
-    let mut during = Vec::new();
-    collect(&sandbox, options.files, || during.push(create(&sandbox, &name)));
+    let mut during = meanwhile(&sandbox, options.files, CREATES, || create(&sandbox, &name));
     let slowest = report("create, while unlinking", &mut during);
     if slowest > CREATE {
         broken.push(format!("the 99th percentile of `create` is {slowest:.1?}, more than {CREATE:.1?}"));
     }
 
-    let mut alone = Vec::new();
-    while alone.len() < 7 {
-        alone.push(load(&sandbox, &name, &image));
-    }
+    let mut alone: Vec<Duration> = (0..LOADS).map(|_| load(&sandbox, &name, &image)).collect();
     report("load, alone", &mut alone);
-    let mut during = Vec::new();
-    collect(&sandbox, options.files, || during.push(load(&sandbox, &name, &image)));
+    let mut during = meanwhile(&sandbox, options.files, LOADS, || load(&sandbox, &name, &image));
     report("load, while unlinking", &mut during);
     let median = |times: &[Duration]| times[times.len() / 2].as_secs_f64();
     let slower = median(&during) / median(&alone);
@@ -57,20 +52,36 @@ pub(crate) fn run(options: &Options) -> Vec<String> {
     broken
 }
 
-/// Makes garbage, and does `work` again and again as long as `gc` takes it away.
-fn collect(sandbox: &Sandbox, files: usize, mut work: impl FnMut()) {
-    let start = Instant::now();
-    plant_garbage(sandbox.root(), files.div_ceil(FILES_A_TREE), FILES_A_TREE);
-    // What making them left to be written is not what is measured.
-    rustix::fs::syncfs(File::open(sandbox.root()).unwrap()).unwrap();
-    println!("\n{files} files, made in {:.1?}", start.elapsed());
-    let start = Instant::now();
-    let mut gc: Child = sandbox.command(["gc"]).stdout(Stdio::null()).spawn().unwrap();
-    while gc.try_wait().unwrap().is_none() {
-        work();
+/// Measures `work` while `gc` takes garbage away, which is made again until there are `wanted` measurements.
+fn meanwhile(
+    sandbox: &Sandbox,
+    files: usize,
+    wanted: usize,
+    mut work: impl FnMut() -> Duration,
+) -> Vec<Duration> {
+    let mut times = Vec::new();
+    while times.len() < wanted {
+        let start = Instant::now();
+        plant_garbage(sandbox.root(), files.div_ceil(FILES_A_TREE), FILES_A_TREE.min(files));
+        // What making them left to be written is not what is measured.
+        rustix::fs::syncfs(File::open(sandbox.root()).unwrap()).unwrap();
+        println!("\n{files} files, made in {:.1?}", start.elapsed());
+        let before = times.len();
+        let start = Instant::now();
+        let mut gc = sandbox.command(["gc"]).stdout(Stdio::null()).spawn().unwrap();
+        loop {
+            let took = work();
+            // What went on when nothing was unlinked any more does not count.
+            if gc.try_wait().unwrap().is_some() {
+                break;
+            }
+            times.push(took);
+        }
+        assert!(gc.wait().unwrap().success(), "gc fails");
+        println!("gc took less than {:.1?}", start.elapsed());
+        assert!(times.len() > before, "gc is over before anything could be measured: give it more --files");
     }
-    assert!(gc.wait().unwrap().success(), "gc fails");
-    println!("gc took {:.1?}", start.elapsed());
+    times
 }
 
 /// How long `create` takes; what it made is removed.

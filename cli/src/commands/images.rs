@@ -1,18 +1,18 @@
 //! `layerstore images`.
 
 mod select;
-
-use std::collections::{HashMap, HashSet};
+mod usage;
 
 use jiff::Timestamp;
-use layerstore::oci::{Digest, Reference};
-use layerstore::{ImageSummary, ImageUsage};
+use layerstore::ImageSummary;
+use layerstore::oci::Reference;
+use usage::Usages;
 
 use crate::args::Images;
 use crate::context::Context;
 use crate::errors::Failure;
 use crate::format::listing::Listing;
-use crate::format::number::{human_size, human_size4};
+use crate::format::number::human_size;
 use crate::format::{time, truncate_id};
 use crate::output::print;
 use crate::template::Value;
@@ -42,14 +42,17 @@ pub(super) fn run(context: &Context, args: &Images) -> Result<(), Failure> {
     let listing = Listing::new(&format)?;
     let store = context.store()?;
     let mut images = store.images()?;
-    let usages = if with_sizes(&format) { Usages::of(&store.image_usage()?) } else { Usages::default() };
+    let usages = if usage::wanted(&format) { Usages::of(&store.image_usage()?) } else { Usages::default() };
     images.retain(|image| args.all || image.is_image);
     // Docker's list begins with what was built last.
     images.sort_by_key(|image| (std::cmp::Reverse(image.created), image.reference.is_none()));
     let images = select::select(images, args.pattern.as_deref(), &args.filter)?;
     let now = Timestamp::now().as_second();
-    let rows: Vec<Value> =
-        images.iter().map(|image| row(image, &usages, now, !args.no_trunc, with_ours(&format))).collect();
+    // The zone of the machine takes a moment to find, and our own table does not show it.
+    let dated = !matches!(args.format.as_deref(), None | Some("table"));
+    let ours = with_ours(&format);
+    let row = |image| row(image, &usages, now, !args.no_trunc, dated, ours);
+    let rows: Vec<Value> = images.iter().map(row).collect();
     print(listing.render(TITLES, &rows)?)
 }
 
@@ -74,58 +77,21 @@ fn with_ours(format: &str) -> bool {
     !format.contains("json") || OURS.iter().any(|field| format.contains(field))
 }
 
-/// Whether rows have sizes that need all of the store to be looked at.
-fn with_sizes(format: &str) -> bool {
-    ["json", ".SharedSize", ".UniqueSize", ".Containers"].iter().any(|wanted| format.contains(wanted))
-}
-
-/// What is shared and unique, and how many containers there are, by image ID.
-#[derive(Debug, Default)]
-struct Usages(HashMap<Digest, Usage>);
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Usage {
-    shared: u64,
-    unique: u64,
-    containers: usize,
-}
-
-impl Usages {
-    fn of(images: &[ImageUsage]) -> Self {
-        let mut usages: HashMap<Digest, Usage> = HashMap::new();
-        let mut seen = HashSet::new();
-        // A manifest may be in several indexes.
-        let variants = images.iter().flat_map(|image| &image.variants);
-        for variant in variants.filter(|variant| seen.insert(&variant.manifest)) {
-            let usage = usages.entry(variant.id.clone()).or_default();
-            // The same image may have several manifests, each with containers.
-            *usage = Usage {
-                shared: variant.shared,
-                unique: variant.unique(),
-                containers: usage.containers + variant.containers.len(),
-            };
-        }
-        Self(usages)
-    }
-
-    /// Shared size, unique size and containers as texts.
-    fn texts(&self, id: &Digest) -> [String; 3] {
-        match self.0.get(id) {
-            Some(usage) => {
-                [human_size4(usage.shared), human_size4(usage.unique), usage.containers.to_string()]
-            }
-            None => ["N/A"; 3].map(str::to_owned),
-        }
-    }
-}
-
-/// The fields of a row, in the order of Docker's JSON, and then ours.
-fn row(image: &ImageSummary, usages: &Usages, now: i64, truncate: bool, with_ours: bool) -> Value {
+/// The fields of a row, in the order of Docker's JSON, and then ours. Only where it is `dated` it has moments.
+fn row(
+    image: &ImageSummary,
+    usages: &Usages,
+    now: i64,
+    truncate: bool,
+    dated: bool,
+    with_ours: bool,
+) -> Value {
     let id = image.id.to_string();
     let reference = image.reference.as_ref();
     let or_none = |text: Option<&str>| Value::str(text.unwrap_or("<none>"));
     let digest = reference.map(|_| image.target.to_string());
-    let time_of = |at: Option<i64>| Value::str(at.map(time::created_at).unwrap_or_default());
+    let time_of =
+        |at: Option<i64>| Value::str(at.filter(|_| dated).map(time::created_at).unwrap_or_default());
     let since = image.last_used_at.map(|at| time::ago(at, now)).unwrap_or_default();
     let ours = [
         ("PulledAt", time_of(image.pulled_at)),
@@ -136,7 +102,7 @@ fn row(image: &ImageSummary, usages: &Usages, now: i64, truncate: bool, with_our
     let [shared, unique, containers] = usages.texts(&image.id);
     let dockers = [
         ("Containers", Value::str(containers)),
-        ("CreatedAt", Value::str(image.created.map(time::created_at).unwrap_or_default())),
+        ("CreatedAt", time_of(image.created)),
         ("CreatedSince", Value::str(image.created.map(|at| time::ago(at, now)).unwrap_or_default())),
         ("Digest", or_none(digest.as_deref())),
         ("ID", Value::str(if truncate { truncate_id(&id) } else { &id })),
@@ -168,7 +134,8 @@ mod tests {
         let images = select::tests::images();
         let args = args(line);
         let format = format(&args);
-        let row = |image| row(image, &Usages::default(), 1_704_067_260, !args.no_trunc, with_ours(&format));
+        let row =
+            |image| row(image, &Usages::default(), 1_704_067_260, !args.no_trunc, true, with_ours(&format));
         let rows: Vec<Value> = images.iter().map(row).collect();
         Listing::new(&format).unwrap().render(TITLES, &rows).unwrap()
     }

@@ -4,7 +4,7 @@
 //! every character escaped that could end the block; the script of the page puts them into the document as text only.
 //! The page's policy lets nothing run and nothing style it but what is embedded here, and lets nothing be fetched.
 
-mod data;
+pub(crate) mod data;
 #[cfg(test)]
 mod tests;
 
@@ -12,9 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
-pub(crate) use data::{
-    Filesystem, Garbage, Picture, PictureContainer, PictureImage, PictureLayer, PolicyPreview, Row, Size,
-};
+use data::Picture;
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");

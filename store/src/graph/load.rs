@@ -86,27 +86,38 @@ impl Loader<'_> {
 
     fn snapshots(&mut self) -> Result<()> {
         // The stack of an image is only there for others. What somebody has written is not, whatever its key.
-        let query = "SELECT s.owner, s.key, s.kind, t.id IS NOT NULL AND t.diff_id IS NULL, c.name \
-                     FROM snapshot AS s LEFT JOIN tree AS t ON t.id = s.tree \
-                     LEFT JOIN container AS c ON c.id = s.key AND c.owner = s.owner";
+        let mut containers = HashMap::new();
+        each(self.db, "SELECT id, owner, name FROM container", [], |row| {
+            let key = (text(row, 1)?.to_owned(), text(row, 0)?.to_owned());
+            containers.insert(key, text(row, 2)?.to_owned());
+            Ok(())
+        })?;
+        let first = self.graph.graph.nodes.len();
+        let query = "SELECT owner, key, kind, tree FROM snapshot ORDER BY owner, key";
         each(self.db, query, [], |row| {
             let (owner, key) = (text(row, 0)?.to_owned(), text(row, 1)?.to_owned());
-            let (kind, written): (SnapshotKind, bool) = (text(row, 2)?.parse()?, get(row, 3)?);
-            let container = optional(row, 4)?.map(str::to_owned);
-            let kept = kind != SnapshotKind::Committed || written || !is_chain(&key);
+            let kind: SnapshotKind = text(row, 2)?.parse()?;
+            let chain =
+                kind == SnapshotKind::Committed && is_chain(&key) && !self.is_written(optional(row, 3)?)?;
             let object = Object::Snapshot { owner: owner.clone(), key: key.clone() };
             let node = self.graph.node(object, Size::default(), NodeKind::Snapshot);
-            if let Some(name) = container {
+            let place = (owner, key);
+            if let Some(name) = containers.remove(&place) {
                 // Its image comes with the names.
-                self.graph.root(RootKind::Container { id: key, name }, vec![node]);
-            } else if kept {
+                self.graph.root(RootKind::Container { id: place.1, name }, vec![node]);
+            } else if !chain {
+                let (owner, key) = place;
                 self.graph.root(RootKind::Snapshot { owner, key, kind }, vec![node]);
             }
             Ok(())
         })?;
-        each(self.db, "SELECT owner, key, parent, tree, fixup FROM snapshot", [], |row| {
+        if let Some((_, id)) = containers.into_keys().next() {
+            return Err(dangling("snapshot", &id));
+        }
+        let mut node = first;
+        let query = "SELECT owner, key, parent, tree, fixup FROM snapshot ORDER BY owner, key";
+        each(self.db, query, [], |row| {
             let owner = text(row, 0)?;
-            let node = self.snapshot(owner, text(row, 1)?)?;
             if let Some(parent) = optional(row, 2)? {
                 let parent = self.snapshot(owner, parent)?;
                 self.graph.edge(node, parent);
@@ -121,19 +132,30 @@ impl Loader<'_> {
                     }
                 }
             }
+            // The same rows in the same order.
+            node += 1;
             Ok(())
         })
     }
 
+    /// Whether somebody writes, or wrote, to a tree.
+    fn is_written(&self, tree: Option<&str>) -> Result<bool> {
+        let Some(tree) = tree else { return Ok(false) };
+        let index = self.required(&Object::Tree(tree.parse()?), "tree", tree)?;
+        Ok(self.graph.graph.nodes[index].kind == NodeKind::Written)
+    }
+
     fn edges(&mut self) -> Result<()> {
-        each(self.db, "SELECT parent, child, kind = 'manifest' FROM edge", [], |row| {
+        let mut last = Last::default();
+        each(self.db, "SELECT parent, child, kind FROM edge", [], |row| {
+            let parent = last.or_find(row, |row| self.blob(row, 0))?;
             // What an index names need not be here.
-            let Some(child) = self.graph.find(&Object::Blob(digest(row, 1)?)) else { return Ok(()) };
-            let parent = self.blob(row, 0)?;
-            if get(row, 2)? {
-                self.graph.manifest(parent, child);
-            } else {
-                self.graph.edge(parent, child);
+            let child = self.graph.find(&Object::Blob(digest(row, 1)?));
+            match (text(row, 2)?, child) {
+                ("manifest", Some(child)) => self.graph.manifest(parent, child),
+                ("config" | "layer" | "subject", Some(child)) => self.graph.edge(parent, child),
+                ("manifest" | "config" | "layer" | "subject", None) => {}
+                (kind, _) => return Err(invalid("kind of edge", kind)),
             }
             Ok(())
         })
@@ -159,14 +181,15 @@ impl Loader<'_> {
             });
             Ok(())
         })?;
+        let mut last = Last::default();
         each(self.db, "SELECT manifest, blob, diff_id FROM image_layer", [], |row| {
-            let manifest = self.blob(row, 0)?;
+            let manifest = last.or_find(row, |row| self.blob(row, 0))?;
             let blob = self.graph.find(&Object::Blob(digest(row, 1)?));
             let tree = self.trees.get(&digest(row, 2)?).copied();
-            // By the primary key, so in the order of the layers; an image that a row names is there.
-            if let Some(image) = by_manifest.get(&manifest) {
-                images[*image].layers.push(LayerFacts { blob, tree });
-            }
+            // By the primary key, so in the order of the layers.
+            let image = by_manifest.get(&manifest);
+            let Some(image) = image else { return Err(dangling("image", text(row, 0)?)) };
+            images[*image].layers.push(LayerFacts { blob, tree });
             Ok(())
         })?;
         for image in images {
@@ -200,19 +223,18 @@ impl Loader<'_> {
                 root.keeps.extend(manifests.remove(id));
             }
         }
-        // A row is never without its snapshot; if it is, its image stays all the same.
-        for (id, manifest) in manifests {
-            self.graph.root(RootKind::Container { name: id.clone(), id }, vec![manifest]);
-        }
         Ok(())
     }
 
     fn leases(&mut self) -> Result<()> {
-        let query = "SELECT l.id, l.expires_at, i.kind = 'blob', i.key FROM lease AS l \
-                     JOIN lease_item AS i ON i.lease = l.id ORDER BY l.id";
+        let query = "SELECT i.lease, l.expires_at, i.kind, i.key, l.id IS NULL FROM lease_item AS i \
+                     LEFT JOIN lease AS l ON l.id = i.lease ORDER BY i.lease";
         let mut last: Option<(String, Option<i64>, Vec<usize>)> = None;
         each(self.db, query, [], |row| {
             let id = text(row, 0)?;
+            if get(row, 4)? {
+                return Err(dangling("lease", id));
+            }
             if self.ignored.leases.contains(id) {
                 return Ok(());
             }
@@ -223,10 +245,10 @@ impl Loader<'_> {
                 last = Some((id.to_owned(), get(row, 1)?, Vec::new()));
             }
             let digest = digest(row, 3)?;
-            let kept = if get(row, 2)? {
-                self.graph.find(&Object::Blob(digest))
-            } else {
-                self.trees.get(&digest).copied()
+            let kept = match text(row, 2)? {
+                "blob" => self.graph.find(&Object::Blob(digest)),
+                "tree" => self.trees.get(&digest).copied(),
+                kind => return Err(invalid("kind of leased object", kind)),
             };
             if let Some((.., keeps)) = &mut last {
                 keeps.extend(kept);
@@ -283,6 +305,25 @@ impl Loader<'_> {
     fn required(&self, object: &Object, what: &'static str, name: &str) -> Result<usize> {
         self.graph.find(object).ok_or_else(|| dangling(what, name))
     }
+}
+
+/// What the row before had in its first column: many rows in a row have the same there.
+#[derive(Default)]
+struct Last(String, usize);
+
+impl Last {
+    fn or_find(&mut self, row: &Row<'_>, find: impl FnOnce(&Row<'_>) -> Result<usize>) -> Result<usize> {
+        let value = text(row, 0)?;
+        if self.0 != value {
+            self.1 = find(row)?;
+            value.clone_into(&mut self.0);
+        }
+        Ok(self.1)
+    }
+}
+
+fn invalid(what: &'static str, value: &str) -> Error {
+    Error::InvalidRow { what, value: value.to_owned() }
 }
 
 /// Something refers to a row that is not there. Who knows what else is not.

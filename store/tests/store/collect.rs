@@ -32,7 +32,7 @@ fn the_graph_leads_from_names_to_everything_below() {
     assert_eq!(count(|object| matches!(object, Object::Snapshot { .. })), 2);
     let allocated: u64 = graph.nodes.iter().map(|node| node.size.allocated).sum();
     // Four blobs of a block each; a tree of as much, and its own directory.
-    let own = fs::metadata(dir.path()).unwrap().blocks() * 512;
+    let own = std::os::unix::fs::MetadataExt::blocks(&dir.path().metadata().unwrap()) * 512;
     assert_eq!(allocated, 4 * 4096 + 2 * (4096 + own));
 }
 

@@ -8,6 +8,8 @@ mod interrupted;
 mod last_use;
 mod mounts;
 mod open;
+mod random;
+mod scale;
 mod scan;
 mod sessions;
 mod snapshots;

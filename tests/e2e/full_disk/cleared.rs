@@ -77,7 +77,9 @@ fn assert_cleared(disk: &Disk, filler: Filler) {
             filler.fill(disk, &store);
         }
     };
-    for line in [&["images"][..], &["ps", "-a"], &["info"], &["gc", "--dry-run"]] {
+    for line in
+        [&["images"][..], &["ps", "-a"], &["info"], &["df"], &["df", "--no-scan"], &["gc", "--dry-run"]]
+    {
         store.ok(line);
         again();
     }

@@ -44,9 +44,9 @@ fn privileged_storage_is_brought_down_to_what_may_stay() {
 #[test]
 fn privileged_garbage_counts_towards_the_goal() {
     let Some(store) = store() else { return };
-    store.ok(["create", "--name", "c", "localhost/i1:1"]);
+    store.ok(["create", "--name", "cc", "localhost/i1:1"]);
     store.ok(["rmi", "-f", "localhost/i1:1"]);
-    store.ok(["rm", "c"]);
+    store.ok(["rm", "cc"]);
     let told = store.ok(["gc", "--dry-run", "--free", "150kB"]);
     assert!(told.contains("Would delete tree: ") && !told.contains("Would untag"), "{told}");
     assert_eq!(planned(&store, &["--free", "300kB"]), ["localhost/i4:1"]);

@@ -16,8 +16,8 @@ const NEITHER: Lost = (3, "no such container or image: ");
 const NOT_MOUNTED: Lost = (3, "not mounted: ");
 const USED: Lost = (4, " is used by container");
 const MOUNTED: Lost = (4, " is mounted at ");
-/// It was mounted in this moment.
-const IN_USE: Lost = (4, " is in use by a mount at ");
+/// It was mounted in this moment: the mount is there, and its row not yet.
+const IN_USE: Lost = (4, " is in use by ");
 const TAKEN: Lost = (4, " is taken by container");
 
 /// One of the processes, which runs one command at a time.
@@ -202,10 +202,10 @@ impl<'a> Worker<'a> {
     }
 
     fn list(&mut self) {
-        let lists: [&[&str]; 6] =
-            [&["images", "-a"], &["ps", "-a"], &["ps", "-as"], &["info"], &["mount"], &["images", "-q"]];
-        let args = self.rng.pick(&lists);
-        self.must(args);
+        let lists =
+            ["images -a", "images -q", "ps -a", "ps -as", "info", "mount", "df", "df -v", "df --no-scan"];
+        let args: Vec<_> = self.rng.pick(&lists).split(' ').collect();
+        self.must(&args);
     }
 
     fn save(&mut self) {

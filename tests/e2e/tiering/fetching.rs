@@ -206,6 +206,16 @@ fn privileged_several_at_once_fetch_each_layer_once() {
     store.assert_no_leftovers();
 }
 
+#[test]
+fn privileged_limits_are_not_for_what_is_unpacked_already() {
+    let image = two_layers("top");
+    let Some((store, _registry, name)) = pulled(&image) else { return };
+    evict(&store, &image);
+    store.ok(["limits", "output-bytes=16"]);
+    save(&store, &["-o", store.dir().join("a.tar").to_str().unwrap(), &name]).success();
+    assert_eq!(have(&store, &image), 2);
+}
+
 /// That its row is here tells damage from eviction.
 #[test]
 fn privileged_a_damaged_blob_is_still_mended_by_a_pull() {

@@ -23,7 +23,7 @@ use crate::podman::PATH;
 const RUN: &str = r#"exec chromium "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1"#;
 
 /// An answer that takes longer does not come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A browser with one page. It ends with the value.
 #[derive(Debug)]

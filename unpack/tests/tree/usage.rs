@@ -24,7 +24,7 @@ fn data() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![Just(0), 1..20usize, 4090..4100usize, 1..100_000usize].prop_map(|length| vec![7; length])
 }
 
-fn sparse(path: String, runs: &[(u64, u64)]) -> Item {
+fn sparse(path: &str, runs: &[(u64, u64)]) -> Item {
     let mut end = 0;
     let map: Vec<_> = runs
         .iter()
@@ -44,7 +44,7 @@ fn item() -> impl Strategy<Value = Vec<Item>> {
     prop_oneof![
         4 => (path(), data()).prop_map(|(path, data)| vec![file(path, data)]),
         2 => path().prop_map(|path| vec![dir(path)]),
-        2 => (path(), runs).prop_map(|(path, runs)| vec![sparse(path, &runs)]),
+        2 => (path(), runs).prop_map(|(path, runs)| vec![sparse(&path, &runs)]),
         2 => (path(), 1..400usize).prop_map(|(path, length)| vec![symlink(path, "t".repeat(length))]),
         1 => path().prop_map(|path| vec![fifo(path)]),
         2 => (path(), path()).prop_map(|(path, target)| vec![hard_link(path, target)]),
@@ -85,7 +85,7 @@ proptest! {
 #[test]
 fn what_is_written_back_later_is_counted_too() {
     let runs: Vec<_> = (0..600).map(|number| (4096 * (1 + number % 7), 4096)).collect();
-    let tree = apply(&[sparse("f".to_owned(), &runs), sparse("g".to_owned(), &runs[..5])]);
+    let tree = apply(&[sparse("f", &runs), sparse("g", &runs[..5])]);
     let counted = tree.usage();
     std::fs::File::open(tree.path("f")).unwrap().sync_all().unwrap();
     std::fs::File::open(tree.path("g")).unwrap().sync_all().unwrap();

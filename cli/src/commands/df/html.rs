@@ -12,9 +12,8 @@ use crate::context::Context;
 use crate::errors::Failure;
 use crate::new_file::Destination;
 use crate::output::print;
-use crate::picture::{
-    self, Filesystem, Garbage, Picture, PictureContainer, PictureImage, PictureLayer, PolicyPreview, Row,
-    Size,
+use crate::picture::data::{
+    Filesystem, Garbage, Picture, PictureContainer, PictureImage, PictureLayer, PolicyPreview, Row, Size,
 };
 
 const DAY: i64 = 24 * 60 * 60;
@@ -26,7 +25,7 @@ pub(super) fn write(context: &Context, file: &Path) -> Result<(), Failure> {
     let mut picture = picture_of(&found, &store.layer_digests()?, now);
     picture.root = context.root()?.display().to_string();
     picture.policies = policies(&store, &found, now)?;
-    let page = picture::page(&picture);
+    let page = crate::picture::page(&picture);
     if file == Path::new("-") {
         return print(page);
     }

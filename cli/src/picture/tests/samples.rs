@@ -2,7 +2,9 @@
 
 use layerstore_testkit::rng::Rng;
 
-use super::super::*;
+use crate::picture::data::{
+    Filesystem, Garbage, Picture, PictureContainer, PictureImage, PictureLayer, PolicyPreview, Row, Size,
+};
 
 const NOW: i64 = 1_790_000_000;
 const DAY: i64 = 86_400;
@@ -192,7 +194,7 @@ pub(super) fn large(images: usize, layers: usize) -> Picture {
 }
 
 /// What would run, be fetched, or break out, were it ever taken for more than text.
-pub(super) const EVIL: &str = "</script><script>window.pwned=1</script><img src=x onerror=\"window.pwned=2\">\
+pub(super) const EVIL: &str = "<!--<script </script <script src=x </script><script>window.pwned=1</script><img src=x onerror=\"window.pwned=2\">\
     --><svg onload=window.pwned=3>'\"`${window.pwned=4}&lt;&amp;{{data}}{{script}}\u{2028}\u{2029}\u{202e}gnp\u{0}\\";
 
 /// A store in which every text is [`EVIL`].

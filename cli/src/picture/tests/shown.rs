@@ -8,7 +8,8 @@ use layerstore_testkit::chromium::Chromium;
 use layerstore_testkit::require;
 use serde_json::{Value, json};
 
-use super::super::{Picture, page};
+use crate::picture::data::Picture;
+use crate::picture::page;
 
 /// For each box of the level of the selected one, where each arrow leads from there.
 const NEIGHBOURS: &str = r"(() => {

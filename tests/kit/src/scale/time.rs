@@ -39,6 +39,7 @@ pub fn time(commands: impl IntoIterator<Item = Command>) -> Times {
     times
 }
 
+#[expect(clippy::zombie_processes, reason = "it is waited for by its ID, which also tells what it used")]
 fn run(command: &mut Command) -> (Duration, Duration) {
     // What it prints is looked at elsewhere, and reading it would be part of the time.
     command.stdin(Stdio::null()).stdout(Stdio::null());

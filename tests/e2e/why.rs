@@ -86,6 +86,8 @@ fn privileged_files_in_trees_lead_to_layers_and_images() {
     std::os::unix::fs::symlink("/etc", store.root().join(format!("overlay2/{id}/diff/link"))).unwrap();
     store.ok(["why", &format!("overlay2/{id}/diff/link")]);
     store.run(["why", &format!("overlay2/{id}/diff/link/passwd")]).failure(NOT_FOUND);
+    std::os::unix::fs::symlink(".", store.root().join(format!("overlay2/{id}/diff/here"))).unwrap();
+    store.run(["why", &format!("overlay2/{id}/diff/here/a")]).failure(NOT_FOUND);
     for text in
         ["../etc/passwd", "/etc/passwd", "overlay2/../../etc", "nope", "ffffffff", "localhost/c:1", "", "%&"]
     {

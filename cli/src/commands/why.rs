@@ -314,3 +314,6 @@ fn freed_json(freed: &FreedBy) -> Json {
         "Stays": stays.collect::<Vec<_>>(),
     })
 }
+
+#[cfg(test)]
+mod tests;

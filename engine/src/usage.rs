@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use layerstore_gc::{GroupAccount, Policy, Scope, Tally, User};
 use layerstore_oci::Digest;
-use layerstore_store::{Graph, LOCAL, LayerDigest, Missing, NodeKind, Object, Scan, Size, Space, Subject};
+use layerstore_store::{
+    Graph, LOCAL, LayerDigest, Missing, NodeKind, Object, Scan, Size, Space, Store, Subject,
+};
 
 use crate::Layerstore;
 use crate::error::Result;
@@ -173,15 +175,19 @@ impl Layerstore {
     /// # }
     /// ```
     pub fn disk_usage(&self, scan: bool) -> Result<DetailedUsage> {
-        let found = if scan { Some(self.store.scan()?) } else { None };
-        let written: HashMap<String, Size> = self
-            .store
-            .measure_writable()?
-            .into_iter()
-            .map(|(_, _, tree, size)| (tree.to_string(), size))
-            .collect();
-        let graph = self.store.graph_to_collect(false)?;
-        let account = layerstore_gc::account(&graph);
+        let account = |store: &Store| -> Result<_> {
+            let written = store.measure_writable()?.into_iter();
+            let written = written.map(|(_, _, tree, size)| (tree.to_string(), size)).collect();
+            let graph = store.graph_to_collect(false)?;
+            let account = layerstore_gc::account(&graph);
+            Ok((graph, account, written))
+        };
+        let (found, (graph, account, written)) = if scan {
+            let (scan, accounts) = self.beside_scan(account)?;
+            (Some(scan), accounts)
+        } else {
+            (None, account(&self.store)?)
+        };
         let containers = self.container_usages(&graph, &written)?;
         let prune = Policy { scope: Scope::Unused, ..Policy::default() };
         let pruned: u64 =

@@ -12,6 +12,7 @@ use rusqlite::{Connection, Params, Row};
 use super::{Graph, GraphBuilder, Ignored, ImageFacts, LayerFacts, NameRoot, NodeKind, Object, RootKind};
 use crate::blob::parse_digest;
 use crate::error::{DbContext as _, Error, Result};
+use crate::key::Key;
 use crate::reference::LOCAL;
 use crate::size::Size;
 use crate::snapshot::{SnapshotKind, is_chain};
@@ -24,7 +25,8 @@ struct Loader<'a> {
     boot: &'a str,
     ignored: &'a Ignored,
     graph: GraphBuilder,
-    trees: HashMap<Digest, usize>,
+    /// Trees of layers by diff ID.
+    trees: HashMap<Key, usize>,
 }
 
 pub(super) fn load(db: &Connection, boot: &str, ignored: &Ignored) -> Result<Graph> {
@@ -65,7 +67,7 @@ impl Loader<'_> {
                 return Ok(());
             };
             let tree = self.graph.node(Object::Tree(id), size, NodeKind::Layer);
-            self.trees.insert(parse_digest(diff_id)?, tree);
+            self.trees.insert(checked(diff_id)?, tree);
             if !get::<bool>(row, 5)? {
                 self.graph.graph.unsynced.push(tree);
             }
@@ -76,7 +78,7 @@ impl Loader<'_> {
             "SELECT t.id, b.digest FROM tree AS t JOIN blob AS b ON b.diff_id = t.diff_id WHERE t.synced = 0";
         each(self.db, query, [], |row| {
             let tree = self.graph.find(&Object::Tree(text(row, 0)?.parse()?));
-            let blob = self.graph.find(&Object::Blob(digest(row, 1)?));
+            let blob = self.here(row, 1)?;
             if let (Some(tree), Some(blob)) = (tree, blob) {
                 self.graph.edge(tree, blob);
             }
@@ -150,7 +152,7 @@ impl Loader<'_> {
         each(self.db, "SELECT parent, child, kind FROM edge", [], |row| {
             let parent = last.or_find(row, |row| self.blob(row, 0))?;
             // What an index names need not be here.
-            let child = self.graph.find(&Object::Blob(digest(row, 1)?));
+            let child = self.here(row, 1)?;
             match (text(row, 2)?, child) {
                 ("manifest", Some(child)) => self.graph.manifest(parent, child),
                 ("config" | "layer" | "subject", Some(child)) => self.graph.edge(parent, child),
@@ -184,8 +186,8 @@ impl Loader<'_> {
         let mut last = Last::default();
         each(self.db, "SELECT manifest, blob, diff_id FROM image_layer", [], |row| {
             let manifest = last.or_find(row, |row| self.blob(row, 0))?;
-            let blob = self.graph.find(&Object::Blob(digest(row, 1)?));
-            let tree = self.trees.get(&digest(row, 2)?).copied();
+            let blob = self.here(row, 1)?;
+            let tree = self.trees.get(&checked(text(row, 2)?)?).copied();
             // By the primary key, so in the order of the layers.
             let image = by_manifest.get(&manifest);
             let Some(image) = image else { return Err(dangling("image", text(row, 0)?)) };
@@ -244,10 +246,10 @@ impl Loader<'_> {
                 }
                 last = Some((id.to_owned(), get(row, 1)?, Vec::new()));
             }
-            let digest = digest(row, 3)?;
+            let key = checked(text(row, 3)?)?;
             let kept = match text(row, 2)? {
-                "blob" => self.graph.find(&Object::Blob(digest)),
-                "tree" => self.trees.get(&digest).copied(),
+                "blob" => self.graph.graph.index.blob(&key),
+                "tree" => self.trees.get(&key).copied(),
                 kind => return Err(invalid("kind of leased object", kind)),
             };
             if let Some((.., keeps)) = &mut last {
@@ -267,7 +269,7 @@ impl Loader<'_> {
         each(self.db, query, [self.boot], |row| {
             let mut keeps = Vec::new();
             if let Some(manifest) = optional(row, 2)? {
-                keeps.extend(self.graph.find(&Object::Blob(parse_digest(manifest)?)));
+                keeps.extend(self.graph.graph.index.blob(&checked(manifest)?));
             }
             if let (Some(owner), Some(key)) = (optional(row, 3)?, optional(row, 4)?) {
                 keeps.extend(self.graph.graph.index.snapshot(owner, key));
@@ -295,7 +297,12 @@ impl Loader<'_> {
 
     /// The blob of a column that refers to one: that it is there is what collection relies on.
     fn blob(&self, row: &Row<'_>, column: usize) -> Result<usize> {
-        self.required(&Object::Blob(digest(row, column)?), "blob", text(row, column)?)
+        self.here(row, column)?.map_or_else(|| Err(dangling("blob", text(row, column)?)), Ok)
+    }
+
+    /// The blob of a column, if it is here.
+    fn here(&self, row: &Row<'_>, column: usize) -> Result<Option<usize>> {
+        Ok(self.graph.graph.index.blob(&checked(text(row, column)?)?))
     }
 
     fn snapshot(&self, owner: &str, key: &str) -> Result<usize> {
@@ -320,6 +327,15 @@ impl Last {
         }
         Ok(self.1)
     }
+}
+
+/// A digest to look up.
+fn checked(text: &str) -> Result<Key> {
+    let key = Key::of(text);
+    if let Key::Other(text) = &key {
+        parse_digest::<Digest>(text)?;
+    }
+    Ok(key)
 }
 
 fn invalid(what: &'static str, value: &str) -> Error {

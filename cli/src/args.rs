@@ -7,14 +7,20 @@ mod commit;
 mod containers;
 mod df;
 mod filter;
+mod gc;
 mod import;
 mod login;
 mod pins;
+mod policy_file;
+mod prune;
+mod prune_filter;
+mod quantity;
 mod remote;
 mod save;
 #[cfg(test)]
 mod tests;
 mod tree_diff;
+mod why;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -29,15 +35,20 @@ pub(crate) use df::Df;
 #[cfg(test)]
 pub(crate) use filter::parse as parse_filter;
 pub(crate) use filter::{ContainerFilter, Filter};
+pub(crate) use gc::{Conditions, Gc};
 pub(crate) use import::Import;
 pub(crate) use login::{Login, Logout};
 pub(crate) use pins::{Pin, Unpin};
+pub(crate) use policy_file::read as read_policy;
+pub(crate) use prune::{ContainerPrune, ImagePrune, Prune, SystemCommand, SystemPrune};
+pub(crate) use prune_filter::PruneFilter;
 pub(crate) use remote::{
     Manifest, ManifestInspect, ManifestReferrers, Pull, PullPolicy, Push, RegistryArgs, Search,
 };
 pub(crate) use save::{ArchiveFormat, Save};
 
 pub(crate) use tree_diff::TreeDiff;
+pub(crate) use why::Why;
 
 const LISTING_FORMAT: &str = "\
 table (columns, the default), 'table TEMPLATE' (columns of your choice), json (one object per line) \
@@ -148,6 +159,7 @@ pub(crate) enum Command {
     TreeDiff(TreeDiff),
     Df(Df),
     Gc(Gc),
+    Why(Why),
     Search(Search),
     /// Look at manifests in registries
     #[command(subcommand, arg_required_else_help = true)]
@@ -164,6 +176,16 @@ pub(crate) enum Command {
     /// The verbs for containers, under the names Docker gives them
     #[command(subcommand, arg_required_else_help = true)]
     Container(ContainerCommand),
+    /// The verbs for the whole store, under the names Docker gives them
+    #[command(subcommand, arg_required_else_help = true)]
+    System(SystemCommand),
+    // What `image prune` and `container prune` resolve to.
+    #[command(skip)]
+    ImagePrune(ImagePrune),
+    #[command(skip)]
+    ContainerPrune(ContainerPrune),
+    #[command(skip)]
+    SystemPrune(SystemPrune),
 }
 
 #[derive(Debug, Subcommand)]
@@ -176,6 +198,7 @@ pub(crate) enum ImageCommand {
     Ls(Images),
     Mount(Mount),
     Pin(Pin),
+    Prune(ImagePrune),
     Pull(Pull),
     Push(Push),
     #[command(visible_alias = "remove")]
@@ -209,6 +232,7 @@ impl Command {
                 ImageCommand::Ls(args) => Self::Images(args),
                 ImageCommand::Mount(args) => Self::Mount(args),
                 ImageCommand::Pin(args) => Self::Pin(args),
+                ImageCommand::Prune(args) => Self::ImagePrune(args),
                 ImageCommand::Pull(args) => Self::Pull(args),
                 ImageCommand::Push(args) => Self::Push(args),
                 ImageCommand::Rm(args) => Self::Rmi(args),
@@ -227,9 +251,14 @@ impl Command {
                 }
                 ContainerCommand::Ls(args) => Self::Ps(args),
                 ContainerCommand::Mount(args) => Self::Mount(args),
+                ContainerCommand::Prune(args) => Self::ContainerPrune(args),
                 ContainerCommand::Rename(args) => Self::Rename(args),
                 ContainerCommand::Rm(args) => Self::Rm(args),
                 ContainerCommand::Umount(args) => Self::Umount(args),
+            },
+            Self::System(verb) => match verb {
+                SystemCommand::Df(args) => Self::Df(args),
+                SystemCommand::Prune(args) => Self::SystemPrune(args),
             },
             verb => verb,
         }
@@ -494,22 +523,6 @@ pub(crate) struct Cat {
     /// Paths in the image; symbolic links are followed inside it
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<OsString>,
-}
-
-/// Delete what no image, container, mount or running command needs
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  layerstore gc --dry-run
-  layerstore gc")]
-pub(crate) struct Gc {
-    /// Print what would be deleted, and delete nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-
-    /// Also delete what interrupted pulls have fetched; it is kept for a day otherwise
-    #[arg(long)]
-    pub(crate) interrupted: bool,
 }
 
 /// Show or change what the store accepts of a layer, and how it unpacks

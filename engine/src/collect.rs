@@ -1,8 +1,13 @@
 //! Giving space back.
 
+use std::collections::{HashMap, HashSet};
+
 use layerstore_gc::{Cause, Evict, Kept, Plan, Policy, Reason};
 use layerstore_oci::Digest;
-use layerstore_store::{Discard, DiscardFate as Fate, NodeKind, Object, Partial, Scan, Size, Store};
+use layerstore_store::{
+    Discard, DiscardFate as Fate, Graph, LOCAL, NodeKind, Object, Partial, RootKind, Scan, Size, Store,
+    UnixSeconds,
+};
 
 use crate::Layerstore;
 use crate::error::Result;
@@ -94,21 +99,35 @@ impl Collected {
     /// What went as `docker image prune` tells it: names, IDs, and chain IDs, topmost first.
     pub fn removed(&self) -> Vec<Removed> {
         let mut removed = Vec::new();
-        let blobs = |object: &&CollectedObject| object.kind == CollectedKind::Blob;
-        for name in &self.names {
-            removed.extend(crate::names::named(&name.name).map(Removed::Untagged));
-            let id = name.id.to_string();
-            let deleted = Removed::Deleted(name.id.clone());
-            if self.objects.iter().filter(blobs).any(|object| object.name == id)
-                && !removed.contains(&deleted)
-            {
-                removed.push(deleted);
+        let mut by_name: HashMap<String, Vec<&CollectedObject>> = HashMap::new();
+        for object in &self.objects {
+            if let Some(Cause::Name(stored)) = &object.cause {
+                by_name.entry(layerstore_gc::familiar(stored)).or_default().push(object);
             }
         }
-        let snapshots = self.objects.iter().filter(|object| object.kind == CollectedKind::Snapshot);
-        removed.extend(snapshots.filter_map(|object| object.name.parse().ok()).map(Removed::Deleted));
+        // An image goes with the last of its names.
+        for names in self.names.chunk_by(|a, b| a.id == b.id) {
+            removed.extend(
+                names.iter().filter_map(|name| crate::names::named(&name.name)).map(Removed::Untagged),
+            );
+            let gone: Vec<&CollectedObject> =
+                names.iter().filter_map(|name| by_name.get(&name.name)).flatten().copied().collect();
+            let id = names[0].id.to_string();
+            if gone.iter().any(|object| object.kind == CollectedKind::Blob && object.name == id) {
+                removed.push(Removed::Deleted(names[0].id.clone()));
+            }
+            removed.extend(gone.into_iter().filter_map(chain));
+        }
+        let rest = self.objects.iter().filter(|object| !matches!(object.cause, Some(Cause::Name(_))));
+        removed.extend(rest.filter_map(chain));
         removed
     }
+}
+
+/// A stack of layers that is gone.
+fn chain(object: &CollectedObject) -> Option<Removed> {
+    let id = (object.kind == CollectedKind::Snapshot).then(|| object.name.parse().ok());
+    id.flatten().map(Removed::Deleted)
 }
 
 impl Layerstore {
@@ -118,13 +137,25 @@ impl Layerstore {
     ///
     /// Those of the store itself; `Corrupt` if the database refers to something that it does not hold.
     pub fn plan_collection(&self, policy: &Policy) -> Result<Collected> {
+        self.plan_collection_after(policy, &[])
+    }
+
+    /// What [`Layerstore::collect`] would take away if the containers with these IDs were removed before.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Layerstore::plan_collection`].
+    pub fn plan_collection_after(&self, policy: &Policy, containers: &[String]) -> Result<Collected> {
         if policy.evict == Some(Evict::Blobs) {
             // Otherwise nothing fresh could be done without its blob. It changes nothing that anybody sees.
             self.store.settle_older_than(0)?;
         }
         let (scan, plan) = self.beside_scan(|store| {
-            let graph = store.graph_to_collect(policy.interrupted)?;
-            Ok(layerstore_gc::plan(&graph, policy))
+            let mut graph = store.graph_to_collect(policy.interrupted)?;
+            let removed = without(&mut graph, containers, store.clock().now());
+            let mut plan = layerstore_gc::plan(&graph, policy);
+            plan.victims.retain(|planned| !removed.contains(&planned.victim.object));
+            Ok(plan)
         })?;
         let mut collected = told(&plan, |_| true, |_| true);
         let partials = self.old_partials(policy.interrupted)?;
@@ -219,6 +250,31 @@ impl Layerstore {
         partials.retain(|partial| all || partial.modified <= old || here(partial));
         Ok(partials)
     }
+}
+
+/// Takes containers out of a graph. Returns what they alone have: it goes with them.
+fn without(graph: &mut Graph, containers: &[String], now: UnixSeconds) -> HashSet<Object> {
+    if containers.is_empty() {
+        return HashSet::new();
+    }
+    let containers: HashSet<&String> = containers.iter().collect();
+    // Until they are removed their images are in use.
+    let is_one = |kind: &RootKind| matches!(kind, RootKind::Container { id, .. } if containers.contains(id));
+    let roots = graph.roots.iter().filter(|root| is_one(&root.kind));
+    let kept: HashSet<usize> = roots.flat_map(|root| root.keeps.iter().copied()).collect();
+    for image in graph.images.iter_mut().filter(|image| kept.contains(&image.manifest)) {
+        image.last_used_at = Some(now);
+    }
+    graph.roots.retain(|root| !is_one(&root.kind));
+    let mut removed = HashSet::new();
+    for id in containers {
+        let snapshot = Object::Snapshot { owner: LOCAL.to_owned(), key: id.clone() };
+        let trees = graph.find(&snapshot).into_iter().flat_map(|index| graph.children(index));
+        let own = trees.map(|child| &graph.nodes[child]).filter(|node| node.kind == NodeKind::Written);
+        removed.extend(own.map(|node| node.object.clone()));
+        removed.insert(snapshot);
+    }
+    removed
 }
 
 /// A plan, as far as it was carried out.

@@ -289,6 +289,20 @@ pub enum Error {
         /// As given.
         name: String,
     },
+    /// Nothing in the store that could be explained.
+    #[error("there is nothing in the store that is called `{text}`")]
+    NothingCalled {
+        /// As given.
+        text: String,
+    },
+    /// Several digests start like this.
+    #[error("`{prefix}` is ambiguous: {} start with it", found.join(", "))]
+    AmbiguousDigits {
+        /// As given.
+        prefix: String,
+        /// Some of them.
+        found: Vec<String>,
+    },
     /// No container of this name or ID.
     #[error("no such container: {name}")]
     NoContainer {
@@ -484,6 +498,7 @@ impl Error {
             | Self::NoPath { .. }
             | Self::NotMounted { .. }
             | Self::NoContainer { .. }
+            | Self::NothingCalled { .. }
             | Self::NoImageOrContainer { .. }
             | Self::NoBlobs { .. }
             | Self::Incomplete { .. } => ErrorKind::NotFound,
@@ -502,6 +517,7 @@ impl Error {
             | Self::BadSetting { .. }
             | Self::Ambiguous { .. }
             | Self::AmbiguousContainer { .. }
+            | Self::AmbiguousDigits { .. }
             | Self::BadContainerName { .. }
             | Self::WrongType { .. } => ErrorKind::InvalidInput,
             Self::SeveralNames { .. }

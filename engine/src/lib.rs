@@ -39,6 +39,8 @@ mod rootfs;
 mod save;
 mod snapshots;
 mod usage;
+mod watermark;
+mod why;
 
 use std::path::Path;
 
@@ -60,7 +62,7 @@ pub use event::{Event, LayerName, LayerState, Listener, PullPlan};
 pub use images::{HistoryStep, ImageSummary};
 pub use info::Info;
 pub use layerstore_archive::ArchiveForm;
-pub use layerstore_gc::{Cause, Evict, Goal, Kept, LabelFilter, Policy, Reason, Scope, Stays};
+pub use layerstore_gc::{Cause, Evict, Goal, Kept, LabelFilter, Policy, Reason, Scope, Stays, familiar};
 pub use layerstore_oci as oci;
 pub use layerstore_registry as registry;
 /// What went wrong in the store itself.
@@ -83,6 +85,7 @@ pub use usage::{
     ContainerUsage, DetailedUsage, DiskUsage, ImageUsage, LayerDigests, LayerUsage, Part, PartKind,
     VariantUsage,
 };
+pub use why::{Chain, Eviction, FreedBy, FreedObject, Keeper, Outlook, Staying, Step, Verdict, Why};
 
 /// An open image store. Clones are the same store.
 #[derive(Debug, Clone)]

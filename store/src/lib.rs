@@ -43,6 +43,7 @@ mod layout;
 mod listing;
 mod lock;
 mod log_files;
+mod made;
 mod meta;
 mod mount;
 mod overlay;

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use layerstore::{IdMap, IdRange, Settings};
 
 use super::remote::size;
-use super::{Commit, Inspect, LISTING_FORMAT, Mount, Umount, assignment, filter};
+use super::{Commit, ContainerPrune, Inspect, LISTING_FORMAT, Mount, Umount, assignment, filter};
 
 const CONTAINER_ARG: &str = "A name, an ID, or the first digits of one";
 
@@ -21,6 +21,7 @@ pub(crate) enum ContainerCommand {
     #[command(visible_aliases = ["list", "ps"])]
     Ls(Ps),
     Mount(Mount),
+    Prune(ContainerPrune),
     Rename(Rename),
     #[command(visible_alias = "remove")]
     Rm(RemoveContainers),

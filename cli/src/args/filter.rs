@@ -87,7 +87,7 @@ pub(crate) fn parse_container(text: &str) -> Result<ContainerFilter, String> {
 
 /// A moment as Docker takes it: an age (`1h30m`), seconds since 1970, a date with an optional time
 /// (local unless it says otherwise).
-fn moment(text: &str, now: Timestamp, zone: &TimeZone) -> Result<i64, String> {
+pub(super) fn moment(text: &str, now: Timestamp, zone: &TimeZone) -> Result<i64, String> {
     let wrong = || format!("`{text}` is not a moment: expected an age (24h), a date (2024-01-31) or a time");
     if let Ok(seconds) = text.parse::<i64>() {
         return Ok(seconds);

@@ -1,27 +1,47 @@
 //! `layerstore gc`.
 
-use layerstore::{Collected, Policy};
+mod report;
+pub(super) mod wishes;
 
-use crate::args::Gc;
+use jiff::Timestamp;
+
+use crate::args::{Conditions, Gc, read_policy};
 use crate::context::Context;
 use crate::errors::Failure;
-use crate::format::number::human_size4;
+use crate::format::listing::Listing;
 use crate::output::print;
 
-pub(super) fn run(context: &Context, args: &Gc) -> Result<(), Failure> {
-    let store = context.store()?;
-    let policy = Policy { interrupted: args.interrupted, ..Policy::default() };
-    let collected = if args.dry_run { store.plan_collection(&policy) } else { store.collect(&policy) }?;
-    print(report(&collected, args.dry_run))
-}
+pub(super) use report::{reason, total};
 
-/// A line per object and, as Docker's `prune` ends, the sum.
-fn report(collected: &Collected, dry_run: bool) -> String {
-    let (verb, sum) =
-        if dry_run { ("Would delete", "Reclaimable space") } else { ("Deleted", "Total reclaimed space") };
-    let mut out = String::new();
-    for object in &collected.objects {
-        out.extend([verb, " ", object.kind.as_str(), ": ", &object.name, "\n"]);
+pub(super) fn run(context: &Context, args: &Gc) -> Result<(), Failure> {
+    let listing = args.format.as_deref().filter(|format| *format != "table").map(Listing::new).transpose()?;
+    let now = Timestamp::now().as_second();
+    let file = match &args.policy {
+        Some(path) => read_policy(path)?,
+        None => Conditions::default(),
+    };
+    let wishes = wishes::resolve(&args.conditions, &file, now)?;
+    let store = context.store()?;
+    let mut policy = wishes.policy;
+    if let Some((high, low)) = wishes.watermark {
+        policy.goal = store.watermark(high, low)?;
+        if policy.goal.is_none() {
+            // Without a scope no image goes; what nothing needs does.
+            policy.scope = layerstore::Scope::Garbage;
+            let space = store.space()?;
+            context.note(&format!(
+                "{} of the filesystem are in use, less than {high} %: no image goes",
+                report::share(&space)
+            ));
+        }
     }
-    out + &format!("{sum}: {}\n", human_size4(collected.freed().allocated))
+    let collected = if args.dry_run { store.plan_collection(&policy) } else { store.collect(&policy) }?;
+    print(match &listing {
+        Some(listing) => report::rows(&collected, listing, context.verbose)?,
+        None => report::text(&collected, args.dry_run, context.verbose, now),
+    })?;
+    if let Some(missed) = report::missed(&collected, args.dry_run) {
+        context.note(&missed);
+    }
+    Ok(())
 }

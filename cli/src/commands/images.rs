@@ -1,10 +1,12 @@
 //! `layerstore images`.
 
 mod select;
+mod usage;
 
 use jiff::Timestamp;
 use layerstore::ImageSummary;
 use layerstore::oci::Reference;
+use usage::Usages;
 
 use crate::args::Images;
 use crate::context::Context;
@@ -38,7 +40,9 @@ const OURS: [&str; 4] = [".PulledAt", ".LastUsedAt", ".LastUsedSince", ".Pinned"
 pub(super) fn run(context: &Context, args: &Images) -> Result<(), Failure> {
     let format = format(args);
     let listing = Listing::new(&format)?;
-    let mut images = context.store()?.images()?;
+    let store = context.store()?;
+    let mut images = store.images()?;
+    let usages = if usage::wanted(&format) { Usages::of(&store.image_usage()?) } else { Usages::default() };
     images.retain(|image| args.all || image.is_image);
     // Docker's list begins with what was built last.
     images.sort_by_key(|image| (std::cmp::Reverse(image.created), image.reference.is_none()));
@@ -47,7 +51,8 @@ pub(super) fn run(context: &Context, args: &Images) -> Result<(), Failure> {
     // The zone of the machine takes a moment to find, and our own table does not show it.
     let dated = !matches!(args.format.as_deref(), None | Some("table"));
     let ours = with_ours(&format);
-    let rows: Vec<Value> = images.iter().map(|image| row(image, now, !args.no_trunc, dated, ours)).collect();
+    let row = |image| row(image, &usages, now, !args.no_trunc, dated, ours);
+    let rows: Vec<Value> = images.iter().map(row).collect();
     print(listing.render(TITLES, &rows)?)
 }
 
@@ -73,7 +78,14 @@ fn with_ours(format: &str) -> bool {
 }
 
 /// The fields of a row, in the order of Docker's JSON, and then ours. Only where it is `dated` it has moments.
-fn row(image: &ImageSummary, now: i64, truncate: bool, dated: bool, with_ours: bool) -> Value {
+fn row(
+    image: &ImageSummary,
+    usages: &Usages,
+    now: i64,
+    truncate: bool,
+    dated: bool,
+    with_ours: bool,
+) -> Value {
     let id = image.id.to_string();
     let reference = image.reference.as_ref();
     let or_none = |text: Option<&str>| Value::str(text.unwrap_or("<none>"));
@@ -87,17 +99,18 @@ fn row(image: &ImageSummary, now: i64, truncate: bool, dated: bool, with_ours: b
         ("LastUsedSince", Value::str(since)),
         ("Pinned", Value::Bool(image.pinned)),
     ];
+    let [shared, unique, containers] = usages.texts(&image.id);
     let dockers = [
-        ("Containers", Value::str("N/A")),
+        ("Containers", Value::str(containers)),
         ("CreatedAt", time_of(image.created)),
         ("CreatedSince", Value::str(image.created.map(|at| time::ago(at, now)).unwrap_or_default())),
         ("Digest", or_none(digest.as_deref())),
         ("ID", Value::str(if truncate { truncate_id(&id) } else { &id })),
         ("Repository", or_none(reference.map(Reference::familiar_repository))),
-        ("SharedSize", Value::str("N/A")),
+        ("SharedSize", Value::str(shared)),
         ("Size", Value::str(human_size(image.size))),
         ("Tag", or_none(reference.and_then(Reference::tag))),
-        ("UniqueSize", Value::str("N/A")),
+        ("UniqueSize", Value::str(unique)),
     ];
     Value::fields(dockers.into_iter().chain(ours.into_iter().filter(|_| with_ours)))
 }
@@ -121,7 +134,8 @@ mod tests {
         let images = select::tests::images();
         let args = args(line);
         let format = format(&args);
-        let row = |image| row(image, 1_704_067_260, !args.no_trunc, true, with_ours(&format));
+        let row =
+            |image| row(image, &Usages::default(), 1_704_067_260, !args.no_trunc, true, with_ours(&format));
         let rows: Vec<Value> = images.iter().map(row).collect();
         Listing::new(&format).unwrap().render(TITLES, &rows).unwrap()
     }

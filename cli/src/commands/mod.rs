@@ -20,6 +20,7 @@ mod ls;
 mod manifest;
 mod mount;
 mod pins;
+mod prune;
 mod ps;
 mod pull;
 mod push;
@@ -30,6 +31,7 @@ mod tag;
 mod tree_diff;
 mod umount;
 mod version;
+mod why;
 
 use crate::args::{Cli, Command};
 use crate::context::Context;
@@ -70,6 +72,10 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failures> {
         Command::TreeDiff(args) => tree_diff::run(&context, &args)?,
         Command::Df(args) => df::run(&context, &args)?,
         Command::Gc(args) => gc::run(&context, &args)?,
+        Command::Why(args) => why::run(&context, &args)?,
+        Command::ImagePrune(args) => prune::images(&context, &args)?,
+        Command::ContainerPrune(args) => prune::containers(&context, &args)?,
+        Command::SystemPrune(args) => prune::system(&context, &args)?,
         Command::Login(args) => login::run(&context, args)?,
         Command::Logout(args) => logout::run(&context, &args)?,
         Command::Limits(args) => limits::run(&context, &args)?,
@@ -77,7 +83,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failures> {
         Command::Version(args) => version::run(&args)?,
         Command::Completions(args) => completions::run(&args)?,
         // Replaced by the verb it holds.
-        Command::Image(_) | Command::Container(_) => {}
+        Command::Image(_) | Command::Container(_) | Command::System(_) => {}
     }
     Ok(())
 }

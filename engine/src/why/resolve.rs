@@ -1,0 +1,340 @@
+//! From what a person types to an object.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use layerstore_gc::familiar;
+use layerstore_oci::{Digest, ErrorKind};
+use layerstore_store::{DiscardFate, Graph, LOCAL, NodeKind, Object, Scan, Size};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
+
+use super::chain::Words;
+use super::{Outlook, Why};
+use crate::Layerstore;
+use crate::error::{Error, Result};
+use crate::names::Found;
+use crate::pull::KEEP_SECONDS;
+
+/// The shortest beginning of a digest that is taken for one.
+const MIN_PREFIX: usize = 4;
+
+/// Something that was found.
+#[derive(Debug, Default)]
+pub(super) struct Target {
+    pub(super) kind: String,
+    pub(super) name: String,
+    /// Its index, if it has a row.
+    pub(super) node: Option<usize>,
+    pub(super) size: Option<Size>,
+    pub(super) created_at: Option<i64>,
+    pub(super) file: Option<PathBuf>,
+    /// What becomes of what has no row.
+    outlook: Option<Outlook>,
+}
+
+impl Layerstore {
+    pub(super) fn resolve(&self, graph: &Graph, text: &str) -> Result<Target> {
+        let nothing = || Error::NothingCalled { text: text.to_owned() };
+        if let Some(path) = self.path_below(text)? {
+            return self.at_path(graph, &path, text);
+        }
+        if let Some(tree) = text.parse().ok().and_then(|id| graph.find(&Object::Tree(id))) {
+            return Ok(self.node(graph, tree));
+        }
+        if self.is_container(text)? {
+            return self.container_target(graph, text);
+        }
+        let digits = text.strip_prefix("sha256:").or_else(|| text.strip_prefix("sha512:")).unwrap_or(text);
+        let is_prefix = digits.len() >= MIN_PREFIX && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match self.find(text) {
+            // What is not typed in full may also be the beginning of something else.
+            Ok(found) if !is_prefix || found.by_name.is_some() => {
+                return image(graph, &found).ok_or_else(nothing);
+            }
+            Ok(_) | Err(Error::Name(_) | Error::NoImage { .. } | Error::Ambiguous { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        if is_prefix && let Some(found) = self.by_digits(graph, text, digits)? {
+            return Ok(found);
+        }
+        let by_key = |node: &layerstore_store::Node| matches!(&node.object, Object::Snapshot { key, .. } if key == text);
+        if let Some(index) = graph.nodes.iter().position(by_key) {
+            return Ok(self.node(graph, index));
+        }
+        match self.container_target(graph, text) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(nothing()),
+            other => other,
+        }
+    }
+
+    /// What has a digest that begins like this.
+    fn by_digits(&self, graph: &Graph, text: &str, digits: &str) -> Result<Option<Target>> {
+        let mut found: BTreeMap<String, (u8, Option<usize>)> = BTreeMap::new();
+        let mut add = |digest: &str, rank: u8, node: Option<usize>| {
+            let hex = digest.split_once(':').map_or(digest, |(_, hex)| hex);
+            if hex.starts_with(digits) && (!text.contains(':') || digest.starts_with(text)) {
+                let best = found.entry(digest.to_owned()).or_insert((rank, node));
+                if rank < best.0 {
+                    *best = (rank, node);
+                }
+            }
+        };
+        for (index, node) in graph.nodes.iter().enumerate() {
+            match &node.object {
+                Object::Blob(digest) => add(&digest.to_string(), 0, Some(index)),
+                Object::Snapshot { key, .. } => add(key, 2, Some(index)),
+                Object::Tree(_) => {}
+            }
+        }
+        let layers = self.store.layer_digests()?;
+        for image in &graph.images {
+            let Object::Blob(manifest) = &graph.nodes[image.manifest].object else { continue };
+            let digests = layers.get(manifest).into_iter().flatten();
+            for (digest, layer) in digests.zip(&image.layers) {
+                let node = layer.tree.or(layer.blob);
+                if node.is_some() {
+                    add(&digest.diff_id.to_string(), 1, node);
+                }
+            }
+        }
+        for partial in self.store.partials()? {
+            add(&partial.digest.to_string(), 3, None);
+        }
+        if found.len() > 1 {
+            return Err(Error::AmbiguousDigits {
+                prefix: text.to_owned(),
+                found: found.into_keys().take(5).collect(),
+            });
+        }
+        let Some((digest, (_, node))) = found.pop_first() else { return Ok(None) };
+        let Some(index) = node else { return self.partial(&digest).map(Some) };
+        // The digest of an image stands for the image.
+        let parsed = digest.parse::<Digest>();
+        if let Ok(parsed) = parsed
+            && let Ok(found) = self.find(&digest)
+            && (found.target == parsed || found.image.as_ref().is_some_and(|image| image.config == parsed))
+            && let Some(target) = image(graph, &found)
+        {
+            return Ok(Some(target));
+        }
+        Ok(Some(self.node(graph, index)))
+    }
+
+    fn node(&self, graph: &Graph, index: usize) -> Target {
+        let container = match &graph.nodes[index].object {
+            Object::Snapshot { owner, key } if owner == LOCAL => self.container_row(key).ok(),
+            _ => None,
+        };
+        if let Some(row) = container {
+            return Target {
+                kind: "container".to_owned(),
+                name: row.name,
+                node: Some(index),
+                ..Target::default()
+            };
+        }
+        let kind = Words::new(graph).kind(index).to_owned();
+        Target { kind, name: super::chain::name(graph, index), node: Some(index), ..Target::default() }
+    }
+
+    fn container_target(&self, graph: &Graph, text: &str) -> Result<Target> {
+        let row = self.container_row(text)?;
+        let node = graph.find(&Object::Snapshot { owner: LOCAL.to_owned(), key: row.id.clone() });
+        let node = node.ok_or_else(|| Error::NoContainer { name: text.to_owned() })?;
+        let written = graph.children(node).find(|child| graph.nodes[*child].kind == NodeKind::Written);
+        let size = match written.map(|child| &graph.nodes[child].object) {
+            Some(Object::Tree(id)) => self.store.measure(&self.store.layout().tree(id)).ok(),
+            _ => None,
+        };
+        Ok(Target {
+            kind: "container".to_owned(),
+            name: row.name,
+            node: Some(node),
+            size,
+            created_at: Some(row.created_at),
+            ..Target::default()
+        })
+    }
+
+    /// The path below the root, if `text` is one; others of the same look are names of images.
+    fn path_below(&self, text: &str) -> Result<Option<PathBuf>> {
+        let root = self.store.layout().root();
+        let given = Path::new(text);
+        if given.components().any(|component| matches!(component, Component::ParentDir)) {
+            return Err(Error::NothingCalled { text: text.to_owned() });
+        }
+        if given.is_absolute() {
+            let real = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+            let below = given.strip_prefix(root).or_else(|_| given.strip_prefix(&real));
+            return match below {
+                Ok(below) => Ok(Some(below.components().collect())),
+                Err(_) => Err(Error::NothingCalled { text: text.to_owned() }),
+            };
+        }
+        let below: PathBuf = given.components().filter(|part| !matches!(part, Component::CurDir)).collect();
+        let Some(first) = below.components().next() else { return Ok(None) };
+        // A name of an image can have the look of a path, but not of one that is there.
+        let is_file = text.contains('/') || self.find(text).is_err();
+        let there = std::fs::symlink_metadata(root.join(first.as_os_str())).is_ok();
+        Ok((there && is_file).then_some(below))
+    }
+
+    fn at_path(&self, graph: &Graph, path: &Path, text: &str) -> Result<Target> {
+        let nothing = || Error::NothingCalled { text: text.to_owned() };
+        let parts: Vec<&str> = path.iter().map(|part| part.to_str().unwrap_or("\u{fffd}")).collect();
+        match parts[..] {
+            ["blobs", algorithm, hex] => {
+                let digest = format!("{algorithm}:{hex}").parse::<Digest>().ok();
+                if let Some(index) = digest.and_then(|digest| graph.find(&Object::Blob(digest))) {
+                    return Ok(self.node(graph, index));
+                }
+            }
+            ["overlay2", id, ..] => {
+                if let Some(index) = id.parse().ok().and_then(|id| graph.find(&Object::Tree(id))) {
+                    return self.in_tree(graph, index, path).map_err(|()| nothing());
+                }
+            }
+            ["partial", name] => {
+                let digest = name.replacen('-', ":", 1);
+                if digest.parse::<Digest>().is_ok()
+                    && let Ok(found) = self.partial(&digest)
+                {
+                    return Ok(found);
+                }
+            }
+            _ => {}
+        }
+        if !self.lies_there(path) {
+            return Err(nothing());
+        }
+        self.without_meaning(path)
+    }
+
+    /// A tree, or a file in it.
+    fn in_tree(&self, graph: &Graph, index: usize, path: &Path) -> Result<Target, ()> {
+        let mut target = self.node(graph, index);
+        let below: PathBuf = path.iter().skip(2).collect();
+        if below.as_os_str().is_empty() {
+            return Ok(target);
+        }
+        let file = self.look_at(path).ok_or(())?;
+        let stat = fstat(&file).map_err(|_| ())?;
+        let bytes = |number: i64| u64::try_from(number).unwrap_or(0);
+        target.size = (FileType::from_raw_mode(stat.st_mode) != FileType::Directory).then(|| Size {
+            apparent: bytes(stat.st_size),
+            allocated: bytes(stat.st_blocks).saturating_mul(512),
+            inodes: 1,
+        });
+        target.file = Some(below.strip_prefix("diff").map(Path::to_owned).unwrap_or(below));
+        Ok(target)
+    }
+
+    fn partial(&self, digest: &str) -> Result<Target> {
+        let partials = self.store.partials()?;
+        let partial = partials.into_iter().find(|partial| partial.digest.to_string() == digest);
+        let partial = partial.ok_or_else(|| Error::NothingCalled { text: digest.to_owned() })?;
+        let size = self.store.measure(&self.store.layout().partial_blob(&partial.digest))?;
+        let until = partial.modified.saturating_add(KEEP_SECONDS);
+        // One whose blob has come another way is of no use.
+        let useless = self.store.blob(&partial.digest)?.is_some() || until <= self.store.clock().now();
+        Ok(Target {
+            kind: "partial download".to_owned(),
+            name: digest.to_owned(),
+            size: Some(size),
+            outlook: Some(if useless { Outlook::Garbage } else { Outlook::Until(until) }),
+            ..Target::default()
+        })
+    }
+
+    /// What lies below the root and has no row.
+    fn without_meaning(&self, path: &Path) -> Result<Target> {
+        let scan = self.store.scan()?;
+        let absolute = self.store.layout().root().join(path);
+        let name = path.to_string_lossy().into_owned();
+        let target = |kind: &str, size, outlook| Target {
+            kind: kind.to_owned(),
+            name: name.clone(),
+            size,
+            outlook: Some(outlook),
+            ..Target::default()
+        };
+        let measured = || self.store.measure(&absolute).ok();
+        let mut parts = path.iter();
+        let first = parts.next().and_then(|part| part.to_str()).unwrap_or_default();
+        if let Some(unknown) = scan.unknown.iter().find(|unknown| absolute.starts_with(&unknown.path)) {
+            let judged = self.store.judge_unknown(std::slice::from_ref(unknown), false)?;
+            let outlook = match judged.into_iter().next().map(|discard| discard.fate) {
+                Some(DiscardFate::Used(by)) => Outlook::Used(by),
+                Some(DiscardFate::Elsewhere) => Outlook::Used("it is on another filesystem".to_owned()),
+                Some(DiscardFate::Resumable) => {
+                    Outlook::Used("an interrupted pull goes on with it".to_owned())
+                }
+                Some(DiscardFate::Explained) => Outlook::Own,
+                Some(DiscardFate::Trashed(_)) | None => Outlook::Garbage,
+            };
+            return Ok(target("unknown", measured(), outlook));
+        }
+        match (first, parts.next()) {
+            ("trash", Some(_)) => Ok(target("trash", measured(), Outlook::Garbage)),
+            ("ingest", Some(session)) => {
+                Ok(target("unfinished work of a command", measured(), ingest(&scan, session)))
+            }
+            _ => Ok(target("part of the store itself", measured(), Outlook::Own)),
+        }
+    }
+
+    pub(super) fn without_row(&self, target: Target) -> Result<Why> {
+        let outlook = target.outlook.ok_or_else(|| Error::NothingCalled { text: target.name.clone() })?;
+        Ok(Why {
+            kind: target.kind,
+            name: target.name,
+            media_type: None,
+            size: target.size,
+            created_at: target.created_at,
+            file: target.file,
+            chains: Vec::new(),
+            more: false,
+            outlook,
+        })
+    }
+
+    fn lies_there(&self, path: &Path) -> bool {
+        path.as_os_str().is_empty() || self.look_at(path).is_some()
+    }
+
+    /// Opens something below the root to look at it; what images have written leads nowhere else.
+    fn look_at(&self, path: &Path) -> Option<std::os::fd::OwnedFd> {
+        let look = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let root =
+            openat(CWD, self.store.layout().root(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        // A link at the end is what is looked at; one on the way is not followed.
+        let (parent, name) = (path.parent()?, path.file_name()?);
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let parent =
+            openat2(&root, parent, flags, Mode::empty(), resolve | ResolveFlags::NO_SYMLINKS).ok()?;
+        openat2(&parent, name, look, Mode::empty(), resolve).ok()
+    }
+}
+
+fn image(graph: &Graph, found: &Found) -> Option<Target> {
+    let node = graph.find(&Object::Blob(found.target.clone()))?;
+    let names: Vec<String> = found.names.iter().map(|name| familiar(name)).collect();
+    let below = layerstore_gc::reach(graph, [node]);
+    let objects = graph.nodes.iter().zip(below).filter(|(_, below)| *below);
+    let size = objects.map(|(node, _)| node.size).sum();
+    let kind = if found.image.is_some() { "image" } else { "artifact" };
+    Some(Target {
+        kind: kind.to_owned(),
+        name: names.join(", "),
+        node: Some(node),
+        size: Some(size),
+        ..Target::default()
+    })
+}
+
+fn ingest(scan: &Scan, session: &std::ffi::OsStr) -> Outlook {
+    let alive = scan.ingests.iter().any(|ingest| ingest.name == session && ingest.alive);
+    if alive { Outlook::Running } else { Outlook::Garbage }
+}

@@ -262,6 +262,9 @@ impl Loader<'_> {
     }
 
     fn mounts(&mut self) -> Result<()> {
+        let query = "SELECT tree FROM mount_tree AS t WHERE NOT EXISTS \
+                     (SELECT 1 FROM mount AS m WHERE m.target = t.target AND m.namespace = t.namespace)";
+        each(self.db, query, [], |row| Err(dangling("mount", text(row, 0)?)))?;
         let mut mounts: Vec<(Vec<u8>, i64, Vec<usize>)> = Vec::new();
         let query = "SELECT target, namespace, manifest, owner, key FROM mount WHERE boot_id = ?1";
         each(self.db, query, [self.boot], |row| {

@@ -235,6 +235,12 @@ impl Loader<'_> {
             if get(row, 4)? {
                 return Err(dangling("lease", id));
             }
+            let digest = digest(row, 3)?;
+            let kept = match text(row, 2)? {
+                "blob" => self.graph.find(&Object::Blob(digest)),
+                "tree" => self.trees.get(&digest).copied(),
+                kind => return Err(invalid("kind of leased object", kind)),
+            };
             if self.ignored.leases.contains(id) {
                 return Ok(());
             }
@@ -244,12 +250,6 @@ impl Loader<'_> {
                 }
                 last = Some((id.to_owned(), get(row, 1)?, Vec::new()));
             }
-            let digest = digest(row, 3)?;
-            let kept = match text(row, 2)? {
-                "blob" => self.graph.find(&Object::Blob(digest)),
-                "tree" => self.trees.get(&digest).copied(),
-                kind => return Err(invalid("kind of leased object", kind)),
-            };
             if let Some((.., keeps)) = &mut last {
                 keeps.extend(kept);
             }

@@ -30,14 +30,14 @@ pub(crate) fn policies() -> impl Strategy<Value = Policy> {
                 negated,
             });
     let goal = prop_oneof![(0..150_u64).prop_map(Goal::Free), (0..250_u64).prop_map(Goal::KeepStorage)];
-    let rarely = |strategy| option::weighted(0.2, strategy);
+    let rarely = |strategy| option::weighted(0.25, strategy);
     (
         scope,
         prop_oneof![4 => Just(Vec::new()), 1 => vec(pattern.clone(), 1..3)],
         rarely(0..7_i64),
         prop_oneof![4 => Just(Vec::new()), 1 => vec(label, 1..3)],
         rarely(0..9_i64),
-        option::weighted(0.2, 0..3_usize),
+        option::weighted(0.4, 0..3_usize),
         prop_oneof![4 => Just(Vec::new()), 1 => vec(pattern, 1..3)],
         option::weighted(0.4, goal),
         prop_oneof![2 => Just(None), 1 => Just(Some(Evict::Trees)), 1 => Just(Some(Evict::Blobs))],

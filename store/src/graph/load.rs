@@ -237,6 +237,12 @@ impl Loader<'_> {
             if get(row, 4)? {
                 return Err(dangling("lease", id));
             }
+            let key = checked(text(row, 3)?)?;
+            let kept = match text(row, 2)? {
+                "blob" => self.graph.graph.index.blob(&key),
+                "tree" => self.trees.get(&key).copied(),
+                kind => return Err(invalid("kind of leased object", kind)),
+            };
             if self.ignored.leases.contains(id) {
                 return Ok(());
             }
@@ -246,12 +252,6 @@ impl Loader<'_> {
                 }
                 last = Some((id.to_owned(), get(row, 1)?, Vec::new()));
             }
-            let key = checked(text(row, 3)?)?;
-            let kept = match text(row, 2)? {
-                "blob" => self.graph.graph.index.blob(&key),
-                "tree" => self.trees.get(&key).copied(),
-                kind => return Err(invalid("kind of leased object", kind)),
-            };
             if let Some((.., keeps)) = &mut last {
                 keeps.extend(kept);
             }
@@ -264,6 +264,9 @@ impl Loader<'_> {
     }
 
     fn mounts(&mut self) -> Result<()> {
+        let query = "SELECT tree FROM mount_tree AS t WHERE NOT EXISTS \
+                     (SELECT 1 FROM mount AS m WHERE m.target = t.target AND m.namespace = t.namespace)";
+        each(self.db, query, [], |row| Err(dangling("mount", text(row, 0)?)))?;
         let mut mounts: Vec<(Vec<u8>, i64, Vec<usize>)> = Vec::new();
         let query = "SELECT target, namespace, manifest, owner, key FROM mount WHERE boot_id = ?1";
         each(self.db, query, [self.boot], |row| {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use layerstore_gc::{GroupAccount, Policy, Scope, Tally, User};
 use layerstore_oci::Digest;
 use layerstore_store::{
-    Graph, LOCAL, LayerDigest, Missing, NodeKind, Object, Scan, Size, Space, Store, Subject,
+    Graph, LOCAL, LayerDigest, Missing, NodeKind, Object, Scan, Size, Space, Store, Subject, TreeId,
 };
 
 use crate::Layerstore;
@@ -176,9 +176,11 @@ impl Layerstore {
     /// ```
     pub fn disk_usage(&self, scan: bool) -> Result<DetailedUsage> {
         let account = |store: &Store| -> Result<_> {
-            let written = store.measure_writable()?.into_iter();
-            let written = written.map(|(_, _, tree, size)| (tree.to_string(), size)).collect();
             let graph = store.graph_to_collect(false)?;
+            let written: Vec<TreeId> =
+                graph.uncounted.iter().filter_map(|index| tree_id(&graph, *index)).collect();
+            let sizes = store.measure_trees(&written)?;
+            let written: HashMap<TreeId, Size> = written.into_iter().zip(sizes).collect();
             let account = layerstore_gc::account(&graph);
             Ok((graph, account, written))
         };
@@ -190,8 +192,7 @@ impl Layerstore {
         };
         let containers = self.container_usages(&graph, &written)?;
         let prune = Policy { scope: Scope::Unused, ..Policy::default() };
-        let pruned: u64 =
-            layerstore_gc::plan(&graph, &prune).names.iter().map(|name| name.freed.allocated).sum();
+        let pruned = layerstore_gc::freed_by_policy(&graph, &prune).allocated;
         let missing = found.as_ref().map(|scan| scan.missing.clone()).unwrap_or_default();
         let mut parts = recorded(&graph, &account, &written, &missing);
         let mut unknown = Vec::new();
@@ -252,7 +253,7 @@ impl Layerstore {
     fn container_usages(
         &self,
         graph: &Graph,
-        written: &HashMap<String, Size>,
+        written: &HashMap<TreeId, Size>,
     ) -> Result<Vec<ContainerUsage>> {
         let mounts = self.store.live_mounts()?;
         let rows = self.store.containers()?;
@@ -263,7 +264,7 @@ impl Layerstore {
             // Its own tree is the one that is written to.
             let own = node.into_iter().flat_map(|node| graph.children(node));
             let size = own.filter_map(|child| match &graph.nodes[child].object {
-                Object::Tree(id) => written.get(id.as_str()).copied(),
+                Object::Tree(id) => written.get(id).copied(),
                 _ => None,
             });
             ContainerUsage {
@@ -283,7 +284,7 @@ impl Layerstore {
 fn recorded(
     graph: &Graph,
     account: &layerstore_gc::Account,
-    written: &HashMap<String, Size>,
+    written: &HashMap<TreeId, Size>,
     missing: &[Missing],
 ) -> Vec<(PartKind, Part)> {
     let lost: HashSet<usize> = missing.iter().filter_map(|row| graph.find(&object(row))).collect();
@@ -390,6 +391,13 @@ fn image_usage(graph: &Graph, images: &[layerstore_gc::ImageAccount], account: &
         last_used_at: group.images.iter().filter_map(|image| graph.images[*image].last_used_at).max(),
         pulled_at: names().filter_map(|name| name.pulled_at).max(),
         pinned: names().any(|name| name.pinned),
+    }
+}
+
+fn tree_id(graph: &Graph, index: usize) -> Option<TreeId> {
+    match &graph.nodes[index].object {
+        Object::Tree(id) => Some(id.clone()),
+        _ => None,
     }
 }
 

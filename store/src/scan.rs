@@ -153,25 +153,9 @@ impl Store {
         Ok(size)
     }
 
-    /// What the trees take that nobody has counted, as they are now, with all that belongs to them: what is being written
-    /// to, and what was committed and not asked about. Each with the owner and key of its snapshot.
-    pub fn measure_writable(&self) -> Result<Vec<(String, String, TreeId, Size)>> {
-        let action = "list writable trees";
-        let rows: Vec<(String, String, TreeId)> = self.database().read(action, |db| {
-            let query = "SELECT s.owner, s.key, t.id FROM tree AS t JOIN snapshot AS s ON s.tree = t.id \
-                         WHERE t.counted = 0 ORDER BY 1, 2";
-            let mut statement = db.prepare_cached(query).db(action)?;
-            let rows = statement
-                .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?)))
-                .db(action)?;
-            rows.map(|row| {
-                let (owner, key, id) = row.db(action)?;
-                Ok((owner, key, id.parse()?))
-            })
-            .collect()
-        })?;
-        let sizes = in_parallel(&rows, |(_, _, id)| self.measure(&self.layout().tree(id)));
-        rows.into_iter().zip(sizes).map(|((owner, key, id), size)| Ok((owner, key, id, size?))).collect()
+    /// What trees take as they are now, with all that belongs to them.
+    pub fn measure_trees(&self, trees: &[TreeId]) -> Result<Vec<Size>> {
+        in_parallel(trees, |id| self.measure(&self.layout().tree(id))).into_iter().collect()
     }
 
     /// What a tree takes beside its files: its own directory, and where overlayfs works.

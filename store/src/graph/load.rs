@@ -57,22 +57,30 @@ impl Loader<'_> {
     }
 
     fn trees(&mut self) -> Result<()> {
-        each(self.db, "SELECT id, bytes, allocated, inodes, diff_id, synced FROM tree", [], |row| {
-            let id = text(row, 0)?.parse()?;
-            // The directory that holds it counts as well.
-            let size =
-                Size { apparent: get(row, 1)?, allocated: get(row, 2)?, inodes: get::<u64>(row, 3)? + 1 };
-            let Some(diff_id) = optional(row, 4)? else {
-                self.graph.node(Object::Tree(id), size, NodeKind::Written);
-                return Ok(());
-            };
-            let tree = self.graph.node(Object::Tree(id), size, NodeKind::Layer);
-            self.trees.insert(checked(diff_id)?, tree);
-            if !get::<bool>(row, 5)? {
-                self.graph.graph.unsynced.push(tree);
-            }
-            Ok(())
-        })?;
+        each(
+            self.db,
+            "SELECT id, bytes, allocated, inodes, diff_id, synced, counted FROM tree",
+            [],
+            |row| {
+                let id = text(row, 0)?.parse()?;
+                // The directory that holds it counts as well.
+                let size =
+                    Size { apparent: get(row, 1)?, allocated: get(row, 2)?, inodes: get::<u64>(row, 3)? + 1 };
+                let Some(diff_id) = optional(row, 4)? else {
+                    let tree = self.graph.node(Object::Tree(id), size, NodeKind::Written);
+                    if !get::<bool>(row, 6)? {
+                        self.graph.graph.uncounted.push(tree);
+                    }
+                    return Ok(());
+                };
+                let tree = self.graph.node(Object::Tree(id), size, NodeKind::Layer);
+                self.trees.insert(checked(diff_id)?, tree);
+                if !get::<bool>(row, 5)? {
+                    self.graph.graph.unsynced.push(tree);
+                }
+                Ok(())
+            },
+        )?;
         // A tree that did not reach the disk, of a mount or boot that is gone, is as good as its blob.
         let query =
             "SELECT t.id, b.digest FROM tree AS t JOIN blob AS b ON b.diff_id = t.diff_id WHERE t.synced = 0";
@@ -94,57 +102,63 @@ impl Loader<'_> {
             containers.insert(key, text(row, 2)?.to_owned());
             Ok(())
         })?;
-        let first = self.graph.graph.nodes.len();
-        let query = "SELECT owner, key, kind, tree FROM snapshot ORDER BY owner, key";
-        each(self.db, query, [], |row| {
+        // What a snapshot is above may come later.
+        let mut parents: Vec<(usize, String, Key)> = Vec::new();
+        let mut fixups = Vec::new();
+        each(self.db, "SELECT owner, key, kind, parent, tree, fixup FROM snapshot", [], |row| {
             let (owner, key) = (text(row, 0)?.to_owned(), text(row, 1)?.to_owned());
             let kind: SnapshotKind = text(row, 2)?.parse()?;
-            let chain =
-                kind == SnapshotKind::Committed && is_chain(&key) && !self.is_written(optional(row, 3)?)?;
-            let object = Object::Snapshot { owner: owner.clone(), key: key.clone() };
+            let tree = self.tree(row, 4)?;
+            let written = tree.is_some_and(|tree| self.graph.graph.nodes[tree].kind == NodeKind::Written);
+            let chain = kind == SnapshotKind::Committed && !written && is_chain(&key);
+            let object = Object::Snapshot { owner, key };
             let node = self.graph.node(object, Size::default(), NodeKind::Snapshot);
-            let place = (owner, key);
-            if let Some(name) = containers.remove(&place) {
-                // Its image comes with the names.
-                self.graph.root(RootKind::Container { id: place.1, name }, vec![node]);
-            } else if !chain {
-                let (owner, key) = place;
-                self.graph.root(RootKind::Snapshot { owner, key, kind }, vec![node]);
+            if !chain {
+                let (owner, key) = (text(row, 0)?.to_owned(), text(row, 1)?.to_owned());
+                let place = (owner, key);
+                // The image of a container comes with the names.
+                let root = match containers.remove(&place) {
+                    Some(name) => RootKind::Container { id: place.1, name },
+                    None => RootKind::Snapshot { owner: place.0, key: place.1, kind },
+                };
+                self.graph.root(root, vec![node]);
+            }
+            if let Some(parent) = optional(row, 3)? {
+                parents.push((node, text(row, 0)?.to_owned(), Key::of(parent)));
+            }
+            if let Some(tree) = tree {
+                self.graph.edge(node, tree);
+            }
+            if let Some(fixup) = self.tree(row, 5)? {
+                self.graph.edge(node, fixup);
+                fixups.push(fixup);
             }
             Ok(())
         })?;
         if let Some((_, id)) = containers.into_keys().next() {
             return Err(dangling("snapshot", &id));
         }
-        let mut node = first;
-        let query = "SELECT owner, key, parent, tree, fixup FROM snapshot ORDER BY owner, key";
-        each(self.db, query, [], |row| {
-            let owner = text(row, 0)?;
-            if let Some(parent) = optional(row, 2)? {
-                let parent = self.snapshot(owner, parent)?;
-                self.graph.edge(node, parent);
-            }
-            for column in [3, 4] {
-                if let Some(tree) = optional(row, column)? {
-                    let id = tree.parse()?;
-                    let tree = self.required(&Object::Tree(id), "tree", tree)?;
-                    self.graph.edge(node, tree);
-                    if column == 4 {
-                        self.graph.graph.nodes[tree].kind = NodeKind::Fixup;
-                    }
-                }
-            }
-            // The same rows in the same order.
-            node += 1;
-            Ok(())
-        })
+        for (node, owner, parent) in parents {
+            let keys = self.graph.graph.index.snapshots.get(&owner);
+            let parent = keys.and_then(|keys| keys.get(&parent)).ok_or_else(|| {
+                let Object::Snapshot { key, .. } = &self.graph.graph.nodes[node].object else {
+                    return dangling("snapshot", "");
+                };
+                Error::DanglingRow { what: "parent of a snapshot", name: key.clone() }
+            })?;
+            let parent = *parent as usize;
+            self.graph.edge(node, parent);
+        }
+        for fixup in fixups {
+            self.graph.graph.nodes[fixup].kind = NodeKind::Fixup;
+        }
+        Ok(())
     }
 
-    /// Whether somebody writes, or wrote, to a tree.
-    fn is_written(&self, tree: Option<&str>) -> Result<bool> {
-        let Some(tree) = tree else { return Ok(false) };
-        let index = self.required(&Object::Tree(tree.parse()?), "tree", tree)?;
-        Ok(self.graph.graph.nodes[index].kind == NodeKind::Written)
+    /// The tree of a column, if there is one: then it must be here.
+    fn tree(&self, row: &Row<'_>, column: usize) -> Result<Option<usize>> {
+        let Some(tree) = optional(row, column)? else { return Ok(None) };
+        self.required(&Object::Tree(tree.parse()?), "tree", tree).map(Some)
     }
 
     fn edges(&mut self) -> Result<()> {
@@ -306,10 +320,6 @@ impl Loader<'_> {
     /// The blob of a column, if it is here.
     fn here(&self, row: &Row<'_>, column: usize) -> Result<Option<usize>> {
         Ok(self.graph.graph.index.blob(&checked(text(row, column)?)?))
-    }
-
-    fn snapshot(&self, owner: &str, key: &str) -> Result<usize> {
-        self.graph.graph.index.snapshot(owner, key).ok_or_else(|| dangling("snapshot", key))
     }
 
     fn required(&self, object: &Object, what: &'static str, name: &str) -> Result<usize> {

@@ -166,6 +166,8 @@ pub struct Graph {
     pub images: Vec<ImageFacts>,
     /// Trees that may be used as long as this boot and mount last, by index: without their blobs they are lost after it.
     pub unsynced: Vec<usize>,
+    /// Trees that are written to, by index: their sizes are not known.
+    pub uncounted: Vec<usize>,
     /// Where the edges of each node begin in `targets`.
     starts: Vec<u32>,
     targets: Vec<u32>,

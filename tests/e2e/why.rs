@@ -139,7 +139,7 @@ fn privileged_policies_and_users_are_named() {
     let policy = |text: &str| store.write("gc.toml", text.as_bytes()).display().to_string();
     for (text, part) in [
         ("unused-for = \"30d\"\n", "The policy takes it now.\n"),
-        ("unused-for = \"40000d\"\n", "The policy takes it from 2133-05-22 22:13 on.\n"),
+        ("unused-for = \"40000d\"\n", "The policy takes it from 2133-05-21 22:13 on.\n"),
         (
             "unused-for = \"1d\"\nprotect = [\"*/b:1\"]\n",
             "The policy does not take it:\n  localhost/b:1: localhost/b:1 is protected by */b:1\n",

@@ -6,9 +6,9 @@ use clap::{Args, ValueEnum};
 use layerstore::Evict;
 use serde::Deserialize;
 
+use super::policy_file;
 use super::prune_filter::{PruneFilter, parse_prune};
 use super::quantity::{percent, size, span};
-use super::{LISTING_FORMAT, policy_file};
 
 /// Delete what nothing needs, and images that nobody uses
 ///
@@ -41,7 +41,8 @@ pub(crate) struct Gc {
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
 
-    #[arg(long, help = LISTING_FORMAT)]
+    /// json (one object per line), 'table TEMPLATE' or a Go template such as '{{.Name}}'; sentences otherwise
+    #[arg(long)]
     pub(crate) format: Option<String>,
 }
 

@@ -4,8 +4,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::OBJECT_FORMAT;
-
 /// Say what keeps something in the store, and what would take it away
 ///
 /// Takes a digest (of a blob, a manifest or a config; a diff ID, a chain ID), the first four or more digits of one, an
@@ -31,6 +29,7 @@ pub(crate) struct Why {
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
 
-    #[arg(long, help = OBJECT_FORMAT)]
+    /// json, or a Go template such as '{{.Outlook.Is}}'
+    #[arg(long)]
     pub(crate) format: Option<String>,
 }

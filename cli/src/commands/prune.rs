@@ -65,7 +65,7 @@ fn system_warning(all: bool, filters: &[PruneFilter]) -> String {
     if !filters.is_empty() {
         text.push_str("\n  Items to be pruned will be filtered with:\n");
         for filter in filters {
-            text.push_str(&format!("  - {}\n", shown(filter)));
+            text.extend([format!("  - {}\n", shown(filter))]);
         }
     }
     text

@@ -80,14 +80,14 @@ impl Words<'_> {
         let shown = chains.iter().filter(|chain| self.all || !chain.detour);
         let shown: Vec<&Chain> = shown.take(if self.all { usize::MAX } else { SHOWN }).collect();
         for chain in &shown {
-            out.push_str(&format!("  {}\n", self.chain(chain)));
+            out.extend([format!("  {}\n", self.chain(chain))]);
         }
         let rest = chains.len() - shown.len();
         if self.answer.more {
-            out.push_str(&format!("  and more than {rest} other ways\n"));
+            out.extend([format!("  and more than {rest} other ways\n")]);
         } else if rest > 0 {
             let ways = if rest == 1 { "way" } else { "ways" };
-            out.push_str(&format!("  and {rest} other {ways}; -v shows all\n"));
+            out.extend([format!("  and {rest} other {ways}; -v shows all\n")]);
         }
         out
     }
@@ -103,9 +103,9 @@ impl Words<'_> {
         let last = chain.steps.len().saturating_sub(1);
         for (index, step) in chain.steps.iter().enumerate() {
             if index == last {
-                text.push_str(&format!(" → this: {}", step.what));
+                text.extend([format!(" → this: {}", step.what)]);
             } else {
-                text.push_str(&format!(" → {} {}", step.what, self.short(&step.name)));
+                text.extend([format!(" → {} {}", step.what, self.short(&step.name))]);
             }
         }
         text
@@ -141,14 +141,14 @@ impl Words<'_> {
                     if eviction.dangling {
                         out.push_str("`image prune` and `gc --dangling` take it: its image has no name.\n");
                     }
-                    out.push_str(&format!(
+                    out.extend([format!(
                         "`image prune -a` and `gc --all` take it: nothing uses it; last use {}.\n",
                         lower(&time::ago(last_use, self.now))
-                    ));
-                    out.push_str(&format!(
+                    )]);
+                    out.extend([format!(
                         "`gc --unused-for 30d` takes it from {} on.\n",
                         time::minute(last_use.saturating_add(30 * 86_400))
-                    ));
+                    )]);
                 } else {
                     out.push_str(&self.refusal("`gc --all` does not take it", &eviction.stays));
                 }
@@ -188,10 +188,10 @@ impl Words<'_> {
         for (names, reasons) in stays.iter().take(limit) {
             let names = listed(names.iter().map(|name| printable(&familiar(name))), self.all);
             let reasons: Vec<String> = reasons.iter().map(|stays| reason(stays, self.now)).collect();
-            out.push_str(&format!("  {names}: {}\n", reasons.join("; ")));
+            out.extend([format!("  {names}: {}\n", reasons.join("; "))]);
         }
         if stays.len() > limit {
-            out.push_str(&format!("  and {} others\n", stays.len() - limit));
+            out.extend([format!("  and {} others\n", stays.len() - limit)]);
         }
         out
     }
@@ -223,12 +223,12 @@ fn freed_text(freed: &FreedBy, all: bool) -> String {
         } else {
             String::new()
         };
-        out.push_str(&format!("  {} {}{size}\n", object.kind, printable(&object.name)));
+        out.extend([format!("  {} {}{size}\n", object.kind, printable(&object.name))]);
     }
     if !freed.stays.is_empty() {
         out.push_str("What it has in common with others stays:\n");
         for staying in &freed.stays {
-            out.push_str(&format!("  {}\n", staying_line(staying, all)));
+            out.extend([format!("  {}\n", staying_line(staying, all))]);
         }
     }
     out

@@ -108,7 +108,7 @@ impl Layerstore {
     pub fn why(&self, text: &str, policy: Option<&Policy>) -> Result<Why> {
         let graph = self.store.graph_to_collect(false)?;
         let found = self.resolve(&graph, text)?;
-        let Some(node) = found.node else { return self.without_row(found) };
+        let Some(node) = found.node else { return found.without_row() };
         let ways = layerstore_gc::ways(&graph, node, LIMIT);
         let object = &graph.nodes[node];
         let made = self.store.made(&object.object)?;

@@ -32,6 +32,25 @@ pub(super) struct Target {
     outlook: Option<Outlook>,
 }
 
+impl Target {
+    /// The answer for what has no row.
+    pub(super) fn without_row(self) -> Result<Why> {
+        let Self { kind, name, size, created_at, file, outlook, .. } = self;
+        let Some(outlook) = outlook else { return Err(Error::NothingCalled { text: name }) };
+        Ok(Why {
+            kind,
+            name,
+            media_type: None,
+            size,
+            created_at,
+            file,
+            chains: Vec::new(),
+            more: false,
+            outlook,
+        })
+    }
+}
+
 impl Layerstore {
     pub(super) fn resolve(&self, graph: &Graph, text: &str) -> Result<Target> {
         let nothing = || Error::NothingCalled { text: text.to_owned() };
@@ -281,21 +300,6 @@ impl Layerstore {
             }
             _ => Ok(target("part of the store itself", measured(), Outlook::Own)),
         }
-    }
-
-    pub(super) fn without_row(&self, target: Target) -> Result<Why> {
-        let outlook = target.outlook.ok_or_else(|| Error::NothingCalled { text: target.name.clone() })?;
-        Ok(Why {
-            kind: target.kind,
-            name: target.name,
-            media_type: None,
-            size: target.size,
-            created_at: target.created_at,
-            file: target.file,
-            chains: Vec::new(),
-            more: false,
-            outlook,
-        })
     }
 
     fn lies_there(&self, path: &Path) -> bool {

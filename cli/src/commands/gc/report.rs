@@ -47,7 +47,7 @@ pub(super) fn text(collected: &Collected, dry_run: bool, all: bool, now: i64) ->
     }
     for (name, objects) in &evicted {
         let size: Size = objects.iter().map(|object| object.size).sum();
-        out.push_str(&format!("{}: {} ({})\n", verbs.evict, shown(&familiar(name)), frees(size, objects)));
+        out.extend([format!("{}: {} ({})\n", verbs.evict, shown(&familiar(name)), frees(size, objects))]);
     }
     for object in &collected.objects {
         let told = matches!(object.cause, Some(Cause::Name(_) | Cause::Evicted(_)));
@@ -57,12 +57,12 @@ pub(super) fn text(collected: &Collected, dry_run: bool, all: bool, now: i64) ->
             } else {
                 String::new()
             };
-            out.push_str(&format!(
+            out.extend([format!(
                 "{} {}: {}{size}\n",
                 verbs.delete,
                 object.kind.as_str(),
                 printable(&object.name)
-            ));
+            )]);
         }
     }
     if all {

@@ -158,8 +158,27 @@ pub struct DetailedUsage {
 }
 
 impl Layerstore {
-    /// Says where the disk went. With `scan` it is looked for what no row explains; without, this takes milliseconds
-    /// however many files there are.
+    /// Says where the disk went, all in all. With `scan` it is looked for what no row explains; without, this takes
+    /// milliseconds however many files there are.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Layerstore::detailed_usage`].
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> layerstore::Result<()> {
+    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// println!("{} bytes can be freed", store.disk_usage(false)?.images.reclaimable);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn disk_usage(&self, scan: bool) -> Result<DiskUsage> {
+        Ok(self.usage(scan, false)?.usage)
+    }
+
+    /// The same, with each image and container.
     ///
     /// # Errors
     ///
@@ -170,11 +189,17 @@ impl Layerstore {
     /// ```no_run
     /// # fn main() -> layerstore::Result<()> {
     /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
-    /// println!("{} bytes can be freed", store.disk_usage(false)?.usage.images.reclaimable);
+    /// for image in store.detailed_usage(false)?.images {
+    ///     println!("{:?}: {} bytes", image.names, image.freed.allocated);
+    /// }
     /// # Ok(())
     /// # }
     /// ```
-    pub fn disk_usage(&self, scan: bool) -> Result<DetailedUsage> {
+    pub fn detailed_usage(&self, scan: bool) -> Result<DetailedUsage> {
+        self.usage(scan, true)
+    }
+
+    fn usage(&self, scan: bool, details: bool) -> Result<DetailedUsage> {
         let account = |store: &Store| -> Result<_> {
             let graph = store.graph_to_collect(false)?;
             let written: Vec<TreeId> =
@@ -226,7 +251,8 @@ impl Layerstore {
             missing: missing.iter().map(name_of).collect(),
             space: self.store.space()?,
         };
-        let images = account.groups.iter().map(|group| image_usage(&graph, &account.images, group)).collect();
+        let groups = if details { &account.groups[..] } else { &[] };
+        let images = groups.iter().map(|group| image_usage(&graph, &account.images, group)).collect();
         Ok(DetailedUsage { usage, images, containers })
     }
 

@@ -56,7 +56,7 @@ fn privileged_prune_tells_what_docker_tells() {
     // Their IDs differ.
     let theirs = docker.ok(["container", "prune", "-f"]);
     let ours = store.ok(["container", "prune", "-f"]);
-    let shape = |text: &str| text.lines().map(|line| line.len()).take(3).collect::<Vec<_>>();
+    let shape = |text: &str| text.lines().map(str::len).take(3).collect::<Vec<_>>();
     assert_eq!(shape(&ours), shape(&theirs), "{ours}\n{theirs}");
     assert!(ours.contains(container.trim()));
     both(&["image", "prune", "-af"], "");

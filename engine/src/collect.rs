@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use layerstore_gc::{Cause, Evict, Kept, Plan, Policy, Reason};
 use layerstore_oci::Digest;
 use layerstore_store::{
-    Discard, DiscardFate as Fate, Graph, LOCAL, NodeKind, Object, Partial, RootKind, Scan, Size, UnixSeconds,
+    Discard, DiscardFate as Fate, Graph, LOCAL, NodeKind, Object, Partial, RootKind, Scan, Size, Store,
+    UnixSeconds,
 };
 
 use crate::Layerstore;
@@ -149,12 +150,14 @@ impl Layerstore {
             // Otherwise nothing fresh could be done without its blob. It changes nothing that anybody sees.
             self.store.settle_older_than(0)?;
         }
-        let mut graph = self.store.graph_to_collect(policy.interrupted)?;
-        let removed = without(&mut graph, containers, self.store.clock().now());
-        let mut plan = layerstore_gc::plan(&graph, policy);
-        plan.victims.retain(|planned| !removed.contains(&planned.victim.object));
+        let (scan, plan) = self.beside_scan(|store| {
+            let mut graph = store.graph_to_collect(policy.interrupted)?;
+            let removed = without(&mut graph, containers, store.clock().now());
+            let mut plan = layerstore_gc::plan(&graph, policy);
+            plan.victims.retain(|planned| !removed.contains(&planned.victim.object));
+            Ok(plan)
+        })?;
         let mut collected = told(&plan, |_| true, |_| true);
-        let scan = self.store.scan()?;
         let partials = self.old_partials(policy.interrupted)?;
         collected.objects.extend(partials.iter().map(|old| partial(old, &scan)));
         let unknown = self.store.judge_unknown(&scan.unknown, policy.interrupted)?;
@@ -186,8 +189,7 @@ impl Layerstore {
     pub fn collect(&self, policy: &Policy) -> Result<Collected> {
         // Before anything is done, so that what cannot be read leaves all as it was.
         let partials = self.old_partials(policy.interrupted)?;
-        let scan = self.store.scan()?;
-        drop(self.store.graph_to_collect(policy.interrupted)?);
+        let (scan, _) = self.beside_scan(|store| Ok(store.graph_to_collect(policy.interrupted)?))?;
         self.store.forget_stale_mounts()?;
         self.store.tidy_mount_points()?;
         if policy.interrupted {
@@ -224,6 +226,19 @@ impl Layerstore {
         swept?;
         emptied?;
         Ok(collected)
+    }
+
+    /// Scans on a thread of its own: it waits for the disk mostly.
+    pub(crate) fn beside_scan<T>(&self, work: impl FnOnce(&Store) -> Result<T>) -> Result<(Scan, T)> {
+        let (scan, done) = std::thread::scope(|scope| {
+            let scan = scope.spawn(|| self.store.scan());
+            let done = work(&self.store);
+            (scan.join(), done)
+        });
+        match scan {
+            Ok(scan) => Ok((scan?, done?)),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
     }
 
     /// Interrupted downloads that nobody went on with for a day, or all.

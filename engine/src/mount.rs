@@ -331,12 +331,15 @@ impl Layerstore {
         image: &ImageInfo,
         layers: &[LayerRow],
     ) -> Result<()> {
+        let labels = image.labels.iter();
         let image = NewImage {
             manifest: image.manifest.clone(),
             config: image.config.clone(),
             platform: image.platform.clone(),
             created: image.created,
-            labels: Vec::new(),
+            labels: labels
+                .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+                .collect(),
             layers: layers.iter().map(|row| (row.blob.clone(), row.diff_id.clone())).collect(),
         };
         self.store.commit_images(session, &ImageCommit { images: vec![image], ..ImageCommit::default() })?;

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use layerstore_gc::{GroupAccount, Policy, Scope, Tally, User};
 use layerstore_oci::Digest;
-use layerstore_store::{Graph, LOCAL, LayerDigest, Missing, NodeKind, Object, Scan, Size, Space, Subject};
+use layerstore_store::{
+    Graph, LOCAL, LayerDigest, Missing, NodeKind, Object, Scan, Size, Space, Store, Subject, TreeId,
+};
 
 use crate::Layerstore;
 use crate::error::Result;
@@ -156,8 +158,27 @@ pub struct DetailedUsage {
 }
 
 impl Layerstore {
-    /// Says where the disk went. With `scan` it is looked for what no row explains; without, this takes milliseconds
-    /// however many files there are.
+    /// Says where the disk went, all in all. With `scan` it is looked for what no row explains; without, this takes
+    /// milliseconds however many files there are.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Layerstore::detailed_usage`].
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// # fn main() -> layerstore::Result<()> {
+    /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
+    /// println!("{} bytes can be freed", store.disk_usage(false)?.images.reclaimable);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn disk_usage(&self, scan: bool) -> Result<DiskUsage> {
+        Ok(self.usage(scan, false)?.usage)
+    }
+
+    /// The same, with each image and container.
     ///
     /// # Errors
     ///
@@ -168,24 +189,35 @@ impl Layerstore {
     /// ```no_run
     /// # fn main() -> layerstore::Result<()> {
     /// let store = layerstore::Layerstore::open("/var/lib/layerstore".as_ref())?;
-    /// println!("{} bytes can be freed", store.disk_usage(false)?.usage.images.reclaimable);
+    /// for image in store.detailed_usage(false)?.images {
+    ///     println!("{:?}: {} bytes", image.names, image.freed.allocated);
+    /// }
     /// # Ok(())
     /// # }
     /// ```
-    pub fn disk_usage(&self, scan: bool) -> Result<DetailedUsage> {
-        let found = if scan { Some(self.store.scan()?) } else { None };
-        let written: HashMap<String, Size> = self
-            .store
-            .measure_writable()?
-            .into_iter()
-            .map(|(_, _, tree, size)| (tree.to_string(), size))
-            .collect();
-        let graph = self.store.graph_to_collect(false)?;
-        let account = layerstore_gc::account(&graph);
+    pub fn detailed_usage(&self, scan: bool) -> Result<DetailedUsage> {
+        self.usage(scan, true)
+    }
+
+    fn usage(&self, scan: bool, details: bool) -> Result<DetailedUsage> {
+        let account = |store: &Store| -> Result<_> {
+            let graph = store.graph_to_collect(false)?;
+            let written: Vec<TreeId> =
+                graph.uncounted.iter().filter_map(|index| tree_id(&graph, *index)).collect();
+            let sizes = store.measure_trees(&written)?;
+            let written: HashMap<TreeId, Size> = written.into_iter().zip(sizes).collect();
+            let account = layerstore_gc::account(&graph);
+            Ok((graph, account, written))
+        };
+        let (found, (graph, account, written)) = if scan {
+            let (scan, accounts) = self.beside_scan(account)?;
+            (Some(scan), accounts)
+        } else {
+            (None, account(&self.store)?)
+        };
         let containers = self.container_usages(&graph, &written)?;
         let prune = Policy { scope: Scope::Unused, ..Policy::default() };
-        let pruned: u64 =
-            layerstore_gc::plan(&graph, &prune).names.iter().map(|name| name.freed.allocated).sum();
+        let pruned = layerstore_gc::freed_by_policy(&graph, &prune).allocated;
         let missing = found.as_ref().map(|scan| scan.missing.clone()).unwrap_or_default();
         let mut parts = recorded(&graph, &account, &written, &missing);
         let mut unknown = Vec::new();
@@ -219,7 +251,8 @@ impl Layerstore {
             missing: missing.iter().map(name_of).collect(),
             space: self.store.space()?,
         };
-        let images = account.groups.iter().map(|group| image_usage(&graph, &account.images, group)).collect();
+        let groups = if details { &account.groups[..] } else { &[] };
+        let images = groups.iter().map(|group| image_usage(&graph, &account.images, group)).collect();
         Ok(DetailedUsage { usage, images, containers })
     }
 
@@ -246,7 +279,7 @@ impl Layerstore {
     fn container_usages(
         &self,
         graph: &Graph,
-        written: &HashMap<String, Size>,
+        written: &HashMap<TreeId, Size>,
     ) -> Result<Vec<ContainerUsage>> {
         let mounts = self.store.live_mounts()?;
         let rows = self.store.containers()?;
@@ -257,7 +290,7 @@ impl Layerstore {
             // Its own tree is the one that is written to.
             let own = node.into_iter().flat_map(|node| graph.children(node));
             let size = own.filter_map(|child| match &graph.nodes[child].object {
-                Object::Tree(id) => written.get(id.as_str()).copied(),
+                Object::Tree(id) => written.get(id).copied(),
                 _ => None,
             });
             ContainerUsage {
@@ -277,7 +310,7 @@ impl Layerstore {
 fn recorded(
     graph: &Graph,
     account: &layerstore_gc::Account,
-    written: &HashMap<String, Size>,
+    written: &HashMap<TreeId, Size>,
     missing: &[Missing],
 ) -> Vec<(PartKind, Part)> {
     let lost: HashSet<usize> = missing.iter().filter_map(|row| graph.find(&object(row))).collect();
@@ -384,6 +417,13 @@ fn image_usage(graph: &Graph, images: &[layerstore_gc::ImageAccount], account: &
         last_used_at: group.images.iter().filter_map(|image| graph.images[*image].last_used_at).max(),
         pulled_at: names().filter_map(|name| name.pulled_at).max(),
         pinned: names().any(|name| name.pinned),
+    }
+}
+
+fn tree_id(graph: &Graph, index: usize) -> Option<TreeId> {
+    match &graph.nodes[index].object {
+        Object::Tree(id) => Some(id.clone()),
+        _ => None,
     }
 }
 

@@ -288,14 +288,9 @@ impl Tree {
                 continue;
             }
             inodes += 1;
-            match entry.kind {
-                FileType::Directory => allocated += 4096,
-                FileType::RegularFile => {
-                    bytes += entry.size;
-                    let metadata = fs::symlink_metadata(at(target, path)).expect("it is there");
-                    allocated += metadata.blocks() * 512;
-                }
-                _ => {}
+            allocated += fs::symlink_metadata(at(target, path)).expect("it is there").blocks() * 512;
+            if entry.kind == FileType::RegularFile {
+                bytes += entry.size;
             }
             if is_whiteout(entry) {
                 assert_eq!(

@@ -99,6 +99,19 @@ pub fn plan(graph: &Graph, policy: &Policy) -> Plan {
     plan
 }
 
+/// What goes of the images that a policy without a goal takes: the bytes of its plan, without telling of what.
+pub fn freed_by_policy(graph: &Graph, policy: &Policy) -> Size {
+    let mut counts = Counts::new(graph);
+    let mut freed = Size::default();
+    for verdict in judge(graph, policy) {
+        for _ in &verdict.names {
+            let objects = counts.release([verdict.group.target]);
+            freed += counts.size(&objects);
+        }
+    }
+    freed
+}
+
 struct Planner<'a> {
     graph: &'a Graph,
     counts: Counts<'a>,

@@ -226,7 +226,10 @@ fn one(
     if name.pinned {
         return Some(Stays::Pinned(shown()));
     }
-    let reference = if is_digest(graph, group.target, name) { None } else { reference(&name.name) };
+    // Seldom needed, and there may be many names.
+    let patterns = !policy.protect.is_empty() || !policy.names.is_empty();
+    let reference =
+        if patterns && !is_digest(graph, group.target, name) { reference(&name.name) } else { None };
     if let Some(reference) = &reference
         && let Some(pattern) = policy.protect.iter().find(|pattern| pattern.fits(reference))
     {

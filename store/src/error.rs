@@ -341,7 +341,14 @@ fn kind_of_sqlite(error: &rusqlite::Error) -> ErrorKind {
             ErrorKind::NoSpace
         }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => ErrorKind::Corrupt,
-        _ => ErrorKind::Io,
+        _ => match error {
+            // No version of this program writes such a value.
+            rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::Utf8Error(..) => ErrorKind::Corrupt,
+            _ => ErrorKind::Io,
+        },
     }
 }
 

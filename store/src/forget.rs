@@ -8,9 +8,10 @@
 //! The conditions here are the edges of the [graph](crate::Graph), seen from the other end; a test holds the two against
 //! each other.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use layerstore_oci::Digest;
+use layerstore_oci::{Digest, ErrorKind};
 use rusqlite::{OptionalExtension as _, Transaction};
 
 use crate::clock::UnixSeconds;
@@ -192,7 +193,7 @@ impl Store {
         // No process can mount from now on what has no row.
         let has_trees = objects.iter().any(|object| matches!(object, Object::Tree(_)));
         let tables = if has_trees { Tables::read() } else { Tables::default() };
-        let (mut trashed, mut swept) = (Vec::new(), Vec::new());
+        let (mut trashed, mut swept) = (Vec::<PathBuf>::new(), Vec::new());
         for chunk in objects.chunks(CHUNK) {
             let _claim = self.claim(&Key::Sweep)?;
             for object in chunk {
@@ -205,7 +206,16 @@ impl Store {
                         continue;
                     }
                 };
-                trashed.extend(self.move_to_trash(&path)?);
+                match self.move_to_trash(&path) {
+                    // A folder with many names takes a block more: on a full disk things go one by one.
+                    Err(error) if error.kind() == ErrorKind::NoSpace => {
+                        for path in trashed.drain(..) {
+                            self.unlink_trashed(&path)?;
+                        }
+                        self.unlink_trashed(&path)?;
+                    }
+                    moved => trashed.extend(moved?),
+                }
                 swept.push(object.clone());
             }
         }

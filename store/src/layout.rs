@@ -37,7 +37,7 @@ impl FromStr for TreeId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        if text.len() == NAME_LEN && text.bytes().all(|b| ALPHABET.contains(&b)) {
+        if text.len() == NAME_LEN && text.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase()) {
             Ok(Self(text.to_owned()))
         } else {
             Err(Error::InvalidRow { what: "tree ID", value: text.to_owned() })

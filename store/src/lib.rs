@@ -37,6 +37,7 @@ mod forget;
 mod graph;
 mod image;
 mod ingest;
+mod key;
 mod last_use;
 mod layout;
 mod listing;

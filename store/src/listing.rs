@@ -11,43 +11,9 @@ use rusqlite::{Connection, Row};
 use crate::blob::parse_digest;
 use crate::error::{DbContext as _, Result};
 use crate::image::{ImageInfo, ImageRow};
+use crate::key::Key;
 
 const ACTION: &str = "list images";
-
-/// A digest to look something up by: there are several for each layer of each image, and to make room for their texts
-/// takes longer than all that is done with them.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Key {
-    Sha256([u8; 32]),
-    /// Every other text.
-    Other(Box<str>),
-}
-
-impl Key {
-    fn of(text: &str) -> Self {
-        let bytes = text.strip_prefix("sha256:").and_then(|hex| {
-            let (pairs, []) = hex.as_bytes().as_chunks::<2>() else { return None };
-            let mut bytes = [0; 32];
-            if pairs.len() != bytes.len() {
-                return None;
-            }
-            for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-                *byte = nibble(*high)? << 4 | nibble(*low)?;
-            }
-            Some(bytes)
-        });
-        bytes.map_or_else(|| Self::Other(text.into()), Self::Sha256)
-    }
-}
-
-/// The value of a digit as digests are written, which is in lower case.
-fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    }
-}
 
 /// Every reference of `owner` with every image that it leads to: by name, and the images of one name in the order in
 /// which its index has them.

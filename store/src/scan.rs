@@ -105,6 +105,8 @@ struct Listing {
     jobs: Vec<(Account, PathBuf)>,
     blobs: Vec<(PathBuf, Digest)>,
     trees: Vec<(PathBuf, TreeId)>,
+    /// What is in the directory of each tree.
+    inside: Vec<Result<(Vec<OsString>, Vec<PathBuf>)>>,
     mounts: Vec<PathBuf>,
 }
 
@@ -120,6 +122,9 @@ impl Store {
     pub fn scan(&self) -> Result<Scan> {
         let home = Home::of(self.layout().root())?;
         let mut found = self.list_root(&home)?;
+        // Before it is asked which of them have rows, so that this can go on beside who reads the database.
+        found.inside =
+            in_parallel(&found.trees, |(path, id)| contents(&home, path, &Place::Tree(id.clone())));
         let rows = self.rows()?;
         explain(&home, &mut found, &rows)?;
         let Listing { mut scan, jobs, blobs, trees, .. } = found;
@@ -148,25 +153,9 @@ impl Store {
         Ok(size)
     }
 
-    /// What the trees take that nobody has counted, as they are now, with all that belongs to them: what is being written
-    /// to, and what was committed and not asked about. Each with the owner and key of its snapshot.
-    pub fn measure_writable(&self) -> Result<Vec<(String, String, TreeId, Size)>> {
-        let action = "list writable trees";
-        let rows: Vec<(String, String, TreeId)> = self.database().read(action, |db| {
-            let query = "SELECT s.owner, s.key, t.id FROM tree AS t JOIN snapshot AS s ON s.tree = t.id \
-                         WHERE t.counted = 0 ORDER BY 1, 2";
-            let mut statement = db.prepare_cached(query).db(action)?;
-            let rows = statement
-                .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?)))
-                .db(action)?;
-            rows.map(|row| {
-                let (owner, key, id) = row.db(action)?;
-                Ok((owner, key, id.parse()?))
-            })
-            .collect()
-        })?;
-        let sizes = in_parallel(&rows, |(_, _, id)| self.measure(&self.layout().tree(id)));
-        rows.into_iter().zip(sizes).map(|((owner, key, id), size)| Ok((owner, key, id, size?))).collect()
+    /// What trees take as they are now, with all that belongs to them.
+    pub fn measure_trees(&self, trees: &[TreeId]) -> Result<Vec<Size>> {
+        in_parallel(trees, |id| self.measure(&self.layout().tree(id))).into_iter().collect()
     }
 
     /// What a tree takes beside its files: its own directory, and where overlayfs works.
@@ -289,21 +278,22 @@ fn explain(home: &Home, found: &mut Listing, rows: &Rows) -> Result<()> {
     for (path, _) in stray {
         found.unknown(path);
     }
-    let (trees, stray): (Vec<_>, Vec<_>) =
-        std::mem::take(&mut found.trees).into_iter().partition(|(_, id)| rows.trees.contains(id));
-    for (path, _) in stray {
-        found.unknown(path);
-    }
+    let mut trees = Vec::with_capacity(found.trees.len());
     let mut lost = HashSet::new();
-    let inside = in_parallel(&trees, |(path, id)| contents(home, path, &Place::Tree(id.clone())));
-    for ((_, id), inside) in trees.iter().zip(inside) {
+    let inside = std::mem::take(&mut found.inside);
+    for ((path, id), inside) in std::mem::take(&mut found.trees).into_iter().zip(inside) {
+        if !rows.trees.contains(&id) {
+            found.unknown(path);
+            continue;
+        }
         let (names, strays) = inside?;
         for path in strays {
             found.unknown(path);
         }
         if !names.iter().any(|name| name == "diff") {
-            lost.insert(id);
+            lost.insert(id.clone());
         }
+        trees.push((path, id));
     }
     let missing = rows.blobs.iter().map(|digest| Missing::Blob(digest.clone()));
     let missing = missing.chain(rows.trees.iter().map(|id| Missing::Tree(id.clone())));

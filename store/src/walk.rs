@@ -4,11 +4,12 @@
 //! elsewhere. Only directories are opened: SQLite's locks would be lost when its file is closed.
 
 use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Statx, StatxFlags, openat, statx};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, Statx, StatxFlags, openat, statx};
 use rustix::io::Errno;
 
 use crate::error::{IoContext as _, Result};
@@ -168,10 +169,13 @@ impl Home {
     }
 }
 
-/// The names in a directory. One that was removed has none.
+/// The names in a directory that was just opened. One that was removed has none.
 pub(crate) fn list(directory: &OwnedFd) -> Result<Vec<Name>, Errno> {
     let mut names = Vec::new();
-    for entry in Dir::read_from(directory)? {
+    // Not by way of a stream, which opens every directory a second time.
+    let mut buffer = [const { MaybeUninit::uninit() }; 8192];
+    let mut entries = RawDir::new(directory, &mut buffer);
+    while let Some(entry) = entries.next() {
         let entry = match entry {
             Err(Errno::NOENT) => break,
             entry => entry?,

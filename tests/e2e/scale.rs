@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use layerstore_testkit::disk::Disk;
+use layerstore_testkit::require;
 use layerstore_testkit::sandbox::Sandbox;
 use layerstore_testkit::scale::{Scale, plant, time};
 
@@ -12,7 +14,12 @@ const SLACK: u32 = 2;
 
 #[test]
 fn lists_and_dry_runs_take_milliseconds_with_ten_thousand_layers() {
-    let Some(sandbox) = Sandbox::new() else { return };
+    if !require::root() {
+        return;
+    }
+    // Twenty thousand directories are made in no time where none is written to a disk.
+    let disk = Disk::tmpfs(512);
+    let Some(sandbox) = Sandbox::at(&disk.path().join("store")) else { return };
     sandbox.ok(["images"]);
     let planted = plant(sandbox.root(), Scale::LARGE);
     let names = sandbox.ok(["images", "-q"]).lines().count();

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use layerstore::{DetailedUsage, DiskUsage, Part, PartKind};
+use layerstore::{DiskUsage, Part, PartKind};
 
 use crate::args::Df;
 use crate::context::Context;
@@ -49,11 +49,16 @@ pub(super) fn run(context: &Context, args: &Df) -> Result<(), Failure> {
 fn once(context: &Context, args: &Df, before: &str) -> Result<(), Failure> {
     let format = args.format.as_deref().filter(|format| *format != "table");
     let listing = Listing::new(format.unwrap_or(TABLE))?;
-    let found = context.store()?.disk_usage(!args.no_scan)?;
+    let store = context.store()?;
+    if !context.verbose {
+        let usage = store.disk_usage(!args.no_scan)?;
+        print(before.to_owned() + &table(&usage, &listing, format.is_none())?)?;
+        warn(context, &usage);
+        return Ok(());
+    }
+    let found = store.detailed_usage(!args.no_scan)?;
     let now = Timestamp::now().as_second();
-    let text = if !context.verbose {
-        table(&found.usage, &listing, format.is_none())?
-    } else if listing.is_json() {
+    let text = if listing.is_json() {
         details::json(&found, now)
     } else if format.is_some() {
         return Err(Failure::usage("a template has no use for -v").hint("leave out one of --format and -v"));
@@ -61,18 +66,18 @@ fn once(context: &Context, args: &Df, before: &str) -> Result<(), Failure> {
         details::text(&found, now)? + "\nStore space usage:\n\n" + &table(&found.usage, &listing, true)?
     };
     print(before.to_owned() + &text)?;
-    warn(context, &found);
+    warn(context, &found.usage);
     Ok(())
 }
 
-fn warn(context: &Context, found: &DetailedUsage) {
-    let missing = &found.usage.missing;
+fn warn(context: &Context, usage: &DiskUsage) {
+    let missing = &usage.missing;
     if let Some(first) = missing.first() {
         let others =
             if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
         context.note(&format!("{first}{others} should be in the store and is not there"));
     }
-    if !found.usage.unknown.is_empty() && !context.verbose {
+    if !usage.unknown.is_empty() && !context.verbose {
         context.note("`df -v` lists what is unknown, `gc` deletes it");
     }
 }

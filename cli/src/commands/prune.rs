@@ -159,7 +159,7 @@ fn remove(
     if containers.is_empty() {
         return Ok(Vec::new());
     }
-    let sizes = store.disk_usage(false)?.containers;
+    let sizes = store.detailed_usage(false)?.containers;
     let size = |id: &str| sizes.iter().find(|usage| usage.id == id).map_or(0, |usage| usage.size.allocated);
     let mut removed = Vec::new();
     for container in containers {

@@ -19,7 +19,7 @@ use crate::world::World;
 
 /// How many graphs each property is tried with.
 fn cases() -> Config {
-    Config { failure_persistence: None, max_shrink_iters: 2000, ..Config::with_cases(200) }
+    Config { failure_persistence: None, max_shrink_iters: 2000, ..Config::with_cases(400) }
 }
 
 /// What `starts` lead to, by going over all edges until nothing is new.

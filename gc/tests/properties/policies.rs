@@ -30,14 +30,14 @@ pub(crate) fn policies() -> impl Strategy<Value = Policy> {
                 negated,
             });
     let goal = prop_oneof![(0..150_u64).prop_map(Goal::Free), (0..250_u64).prop_map(Goal::KeepStorage)];
-    let rarely = |strategy| option::weighted(0.2, strategy);
+    let rarely = |strategy| option::weighted(0.25, strategy);
     (
         scope,
         prop_oneof![4 => Just(Vec::new()), 1 => vec(pattern.clone(), 1..3)],
         rarely(0..7_i64),
         prop_oneof![4 => Just(Vec::new()), 1 => vec(label, 1..3)],
         rarely(0..9_i64),
-        option::weighted(0.2, 0..3_usize),
+        option::weighted(0.4, 0..3_usize),
         prop_oneof![4 => Just(Vec::new()), 1 => vec(pattern, 1..3)],
         option::weighted(0.4, goal),
         prop_oneof![2 => Just(None), 1 => Just(Some(Evict::Trees)), 1 => Just(Some(Evict::Blobs))],
@@ -278,4 +278,42 @@ proptest! {
             }
         }
     }
+}
+
+/// One of its platforms does not say when it was built.
+#[test]
+fn an_index_is_not_older_than_anything_if_one_of_its_images_says_nothing() {
+    use layerstore_store::{GraphBuilder, NodeKind, Size};
+    let mut builder = GraphBuilder::default();
+    let mut blob = |text: &str| {
+        let digest = crate::world::digest(text);
+        (builder.node(Object::Blob(digest.clone()), Size::default(), NodeKind::Blob), digest)
+    };
+    let (index, images) = (blob("index").0, [blob("old"), blob("silent")]);
+    for ((manifest, config), created) in images.into_iter().zip([Some(1), None]) {
+        builder.manifest(index, manifest);
+        builder.image(ImageFacts {
+            manifest,
+            config,
+            platform: "linux/amd64".to_owned(),
+            created,
+            labels: "{}".to_owned(),
+            last_used_at: None,
+            chain: None,
+            layers: Vec::new(),
+        });
+    }
+    let name = NameRoot {
+        owner: LOCAL.to_owned(),
+        name: "docker.io/library/a:1".to_owned(),
+        created_at: 0,
+        updated_at: 0,
+        pulled_at: None,
+        pinned: false,
+    };
+    builder.root(RootKind::Name(name), vec![index]);
+    let policy = Policy { scope: Scope::Unused, until: Some(5), ..Policy::default() };
+    let plan = plan(&builder.build(), &policy);
+    assert_eq!(plan.kept[0].stays, [Stays::BuiltAt(None)]);
+    assert!(plan.names.is_empty());
 }

@@ -204,16 +204,21 @@ impl Maker {
             self.image(index, image, &chosen, chain);
             stacks.push(chosen);
         }
+        let mut listed = Vec::new();
         for (index, below) in recipe.indexes.iter().enumerate() {
             let known = self.manifests.clone();
             let manifest = self.blob(&format!("index {index}"), 1);
             for child in below.iter().filter_map(|child| pick(*child, &known)) {
                 if !self.edges.contains(&(manifest, child)) {
                     self.edges.push((manifest, child));
-                    self.graph.manifest(manifest, child);
+                    listed.push((manifest, child));
                 }
             }
             self.manifests.push(manifest);
+        }
+        // In no order.
+        for (manifest, child) in listed.into_iter().rev() {
+            self.graph.manifest(manifest, child);
         }
         recipe.names.iter().for_each(|name| self.name(name));
         for chain in &recipe.chains {

@@ -12,6 +12,7 @@ use rusqlite::{Connection, Params, Row};
 use super::{Graph, GraphBuilder, Ignored, ImageFacts, LayerFacts, NameRoot, NodeKind, Object, RootKind};
 use crate::blob::parse_digest;
 use crate::error::{DbContext as _, Error, Result};
+use crate::key::Key;
 use crate::reference::LOCAL;
 use crate::size::Size;
 use crate::snapshot::{SnapshotKind, is_chain};
@@ -24,7 +25,8 @@ struct Loader<'a> {
     boot: &'a str,
     ignored: &'a Ignored,
     graph: GraphBuilder,
-    trees: HashMap<Digest, usize>,
+    /// Trees of layers by diff ID.
+    trees: HashMap<Key, usize>,
 }
 
 pub(super) fn load(db: &Connection, boot: &str, ignored: &Ignored) -> Result<Graph> {
@@ -55,28 +57,36 @@ impl Loader<'_> {
     }
 
     fn trees(&mut self) -> Result<()> {
-        each(self.db, "SELECT id, bytes, allocated, inodes, diff_id, synced FROM tree", [], |row| {
-            let id = text(row, 0)?.parse()?;
-            // The directory that holds it counts as well.
-            let size =
-                Size { apparent: get(row, 1)?, allocated: get(row, 2)?, inodes: get::<u64>(row, 3)? + 1 };
-            let Some(diff_id) = optional(row, 4)? else {
-                self.graph.node(Object::Tree(id), size, NodeKind::Written);
-                return Ok(());
-            };
-            let tree = self.graph.node(Object::Tree(id), size, NodeKind::Layer);
-            self.trees.insert(parse_digest(diff_id)?, tree);
-            if !get::<bool>(row, 5)? {
-                self.graph.graph.unsynced.push(tree);
-            }
-            Ok(())
-        })?;
+        each(
+            self.db,
+            "SELECT id, bytes, allocated, inodes, diff_id, synced, counted FROM tree",
+            [],
+            |row| {
+                let id = text(row, 0)?.parse()?;
+                // The directory that holds it counts as well.
+                let size =
+                    Size { apparent: get(row, 1)?, allocated: get(row, 2)?, inodes: get::<u64>(row, 3)? + 1 };
+                let Some(diff_id) = optional(row, 4)? else {
+                    let tree = self.graph.node(Object::Tree(id), size, NodeKind::Written);
+                    if !get::<bool>(row, 6)? {
+                        self.graph.graph.uncounted.push(tree);
+                    }
+                    return Ok(());
+                };
+                let tree = self.graph.node(Object::Tree(id), size, NodeKind::Layer);
+                self.trees.insert(checked(diff_id)?, tree);
+                if !get::<bool>(row, 5)? {
+                    self.graph.graph.unsynced.push(tree);
+                }
+                Ok(())
+            },
+        )?;
         // A tree that did not reach the disk, of a mount or boot that is gone, is as good as its blob.
         let query =
             "SELECT t.id, b.digest FROM tree AS t JOIN blob AS b ON b.diff_id = t.diff_id WHERE t.synced = 0";
         each(self.db, query, [], |row| {
             let tree = self.graph.find(&Object::Tree(text(row, 0)?.parse()?));
-            let blob = self.graph.find(&Object::Blob(digest(row, 1)?));
+            let blob = self.here(row, 1)?;
             if let (Some(tree), Some(blob)) = (tree, blob) {
                 self.graph.edge(tree, blob);
             }
@@ -92,57 +102,63 @@ impl Loader<'_> {
             containers.insert(key, text(row, 2)?.to_owned());
             Ok(())
         })?;
-        let first = self.graph.graph.nodes.len();
-        let query = "SELECT owner, key, kind, tree FROM snapshot ORDER BY owner, key";
-        each(self.db, query, [], |row| {
+        // What a snapshot is above may come later.
+        let mut parents: Vec<(usize, String, Key)> = Vec::new();
+        let mut fixups = Vec::new();
+        each(self.db, "SELECT owner, key, kind, parent, tree, fixup FROM snapshot", [], |row| {
             let (owner, key) = (text(row, 0)?.to_owned(), text(row, 1)?.to_owned());
             let kind: SnapshotKind = text(row, 2)?.parse()?;
-            let chain =
-                kind == SnapshotKind::Committed && is_chain(&key) && !self.is_written(optional(row, 3)?)?;
-            let object = Object::Snapshot { owner: owner.clone(), key: key.clone() };
+            let tree = self.tree(row, 4)?;
+            let written = tree.is_some_and(|tree| self.graph.graph.nodes[tree].kind == NodeKind::Written);
+            let chain = kind == SnapshotKind::Committed && !written && is_chain(&key);
+            let object = Object::Snapshot { owner, key };
             let node = self.graph.node(object, Size::default(), NodeKind::Snapshot);
-            let place = (owner, key);
-            if let Some(name) = containers.remove(&place) {
-                // Its image comes with the names.
-                self.graph.root(RootKind::Container { id: place.1, name }, vec![node]);
-            } else if !chain {
-                let (owner, key) = place;
-                self.graph.root(RootKind::Snapshot { owner, key, kind }, vec![node]);
+            if !chain {
+                let (owner, key) = (text(row, 0)?.to_owned(), text(row, 1)?.to_owned());
+                let place = (owner, key);
+                // The image of a container comes with the names.
+                let root = match containers.remove(&place) {
+                    Some(name) => RootKind::Container { id: place.1, name },
+                    None => RootKind::Snapshot { owner: place.0, key: place.1, kind },
+                };
+                self.graph.root(root, vec![node]);
+            }
+            if let Some(parent) = optional(row, 3)? {
+                parents.push((node, text(row, 0)?.to_owned(), Key::of(parent)));
+            }
+            if let Some(tree) = tree {
+                self.graph.edge(node, tree);
+            }
+            if let Some(fixup) = self.tree(row, 5)? {
+                self.graph.edge(node, fixup);
+                fixups.push(fixup);
             }
             Ok(())
         })?;
         if let Some((_, id)) = containers.into_keys().next() {
             return Err(dangling("snapshot", &id));
         }
-        let mut node = first;
-        let query = "SELECT owner, key, parent, tree, fixup FROM snapshot ORDER BY owner, key";
-        each(self.db, query, [], |row| {
-            let owner = text(row, 0)?;
-            if let Some(parent) = optional(row, 2)? {
-                let parent = self.snapshot(owner, parent)?;
-                self.graph.edge(node, parent);
-            }
-            for column in [3, 4] {
-                if let Some(tree) = optional(row, column)? {
-                    let id = tree.parse()?;
-                    let tree = self.required(&Object::Tree(id), "tree", tree)?;
-                    self.graph.edge(node, tree);
-                    if column == 4 {
-                        self.graph.graph.nodes[tree].kind = NodeKind::Fixup;
-                    }
-                }
-            }
-            // The same rows in the same order.
-            node += 1;
-            Ok(())
-        })
+        for (node, owner, parent) in parents {
+            let keys = self.graph.graph.index.snapshots.get(&owner);
+            let parent = keys.and_then(|keys| keys.get(&parent)).ok_or_else(|| {
+                let Object::Snapshot { key, .. } = &self.graph.graph.nodes[node].object else {
+                    return dangling("snapshot", "");
+                };
+                Error::DanglingRow { what: "parent of a snapshot", name: key.clone() }
+            })?;
+            let parent = *parent as usize;
+            self.graph.edge(node, parent);
+        }
+        for fixup in fixups {
+            self.graph.graph.nodes[fixup].kind = NodeKind::Fixup;
+        }
+        Ok(())
     }
 
-    /// Whether somebody writes, or wrote, to a tree.
-    fn is_written(&self, tree: Option<&str>) -> Result<bool> {
-        let Some(tree) = tree else { return Ok(false) };
-        let index = self.required(&Object::Tree(tree.parse()?), "tree", tree)?;
-        Ok(self.graph.graph.nodes[index].kind == NodeKind::Written)
+    /// The tree of a column, if there is one: then it must be here.
+    fn tree(&self, row: &Row<'_>, column: usize) -> Result<Option<usize>> {
+        let Some(tree) = optional(row, column)? else { return Ok(None) };
+        self.required(&Object::Tree(tree.parse()?), "tree", tree).map(Some)
     }
 
     fn edges(&mut self) -> Result<()> {
@@ -150,7 +166,7 @@ impl Loader<'_> {
         each(self.db, "SELECT parent, child, kind FROM edge", [], |row| {
             let parent = last.or_find(row, |row| self.blob(row, 0))?;
             // What an index names need not be here.
-            let child = self.graph.find(&Object::Blob(digest(row, 1)?));
+            let child = self.here(row, 1)?;
             match (text(row, 2)?, child) {
                 ("manifest", Some(child)) => self.graph.manifest(parent, child),
                 ("config" | "layer" | "subject", Some(child)) => self.graph.edge(parent, child),
@@ -184,8 +200,8 @@ impl Loader<'_> {
         let mut last = Last::default();
         each(self.db, "SELECT manifest, blob, diff_id FROM image_layer", [], |row| {
             let manifest = last.or_find(row, |row| self.blob(row, 0))?;
-            let blob = self.graph.find(&Object::Blob(digest(row, 1)?));
-            let tree = self.trees.get(&digest(row, 2)?).copied();
+            let blob = self.here(row, 1)?;
+            let tree = self.trees.get(&checked(text(row, 2)?)?).copied();
             // By the primary key, so in the order of the layers.
             let image = by_manifest.get(&manifest);
             let Some(image) = image else { return Err(dangling("image", text(row, 0)?)) };
@@ -235,6 +251,12 @@ impl Loader<'_> {
             if get(row, 4)? {
                 return Err(dangling("lease", id));
             }
+            let key = checked(text(row, 3)?)?;
+            let kept = match text(row, 2)? {
+                "blob" => self.graph.graph.index.blob(&key),
+                "tree" => self.trees.get(&key).copied(),
+                kind => return Err(invalid("kind of leased object", kind)),
+            };
             if self.ignored.leases.contains(id) {
                 return Ok(());
             }
@@ -244,12 +266,6 @@ impl Loader<'_> {
                 }
                 last = Some((id.to_owned(), get(row, 1)?, Vec::new()));
             }
-            let digest = digest(row, 3)?;
-            let kept = match text(row, 2)? {
-                "blob" => self.graph.find(&Object::Blob(digest)),
-                "tree" => self.trees.get(&digest).copied(),
-                kind => return Err(invalid("kind of leased object", kind)),
-            };
             if let Some((.., keeps)) = &mut last {
                 keeps.extend(kept);
             }
@@ -262,12 +278,15 @@ impl Loader<'_> {
     }
 
     fn mounts(&mut self) -> Result<()> {
+        let query = "SELECT tree FROM mount_tree AS t WHERE NOT EXISTS \
+                     (SELECT 1 FROM mount AS m WHERE m.target = t.target AND m.namespace = t.namespace)";
+        each(self.db, query, [], |row| Err(dangling("mount", text(row, 0)?)))?;
         let mut mounts: Vec<(Vec<u8>, i64, Vec<usize>)> = Vec::new();
         let query = "SELECT target, namespace, manifest, owner, key FROM mount WHERE boot_id = ?1";
         each(self.db, query, [self.boot], |row| {
             let mut keeps = Vec::new();
             if let Some(manifest) = optional(row, 2)? {
-                keeps.extend(self.graph.find(&Object::Blob(parse_digest(manifest)?)));
+                keeps.extend(self.graph.graph.index.blob(&checked(manifest)?));
             }
             if let (Some(owner), Some(key)) = (optional(row, 3)?, optional(row, 4)?) {
                 keeps.extend(self.graph.graph.index.snapshot(owner, key));
@@ -295,11 +314,12 @@ impl Loader<'_> {
 
     /// The blob of a column that refers to one: that it is there is what collection relies on.
     fn blob(&self, row: &Row<'_>, column: usize) -> Result<usize> {
-        self.required(&Object::Blob(digest(row, column)?), "blob", text(row, column)?)
+        self.here(row, column)?.map_or_else(|| Err(dangling("blob", text(row, column)?)), Ok)
     }
 
-    fn snapshot(&self, owner: &str, key: &str) -> Result<usize> {
-        self.graph.graph.index.snapshot(owner, key).ok_or_else(|| dangling("snapshot", key))
+    /// The blob of a column, if it is here.
+    fn here(&self, row: &Row<'_>, column: usize) -> Result<Option<usize>> {
+        Ok(self.graph.graph.index.blob(&checked(text(row, column)?)?))
     }
 
     fn required(&self, object: &Object, what: &'static str, name: &str) -> Result<usize> {
@@ -320,6 +340,15 @@ impl Last {
         }
         Ok(self.1)
     }
+}
+
+/// A digest to look up.
+fn checked(text: &str) -> Result<Key> {
+    let key = Key::of(text);
+    if let Key::Other(text) = &key {
+        parse_digest::<Digest>(text)?;
+    }
+    Ok(key)
 }
 
 fn invalid(what: &'static str, value: &str) -> Error {

@@ -14,6 +14,7 @@ use layerstore_oci::Digest;
 
 use crate::clock::UnixSeconds;
 use crate::error::Result;
+use crate::key::Key;
 use crate::layout::TreeId;
 use crate::size::Size;
 use crate::snapshot::SnapshotKind;
@@ -165,6 +166,8 @@ pub struct Graph {
     pub images: Vec<ImageFacts>,
     /// Trees that may be used as long as this boot and mount last, by index: without their blobs they are lost after it.
     pub unsynced: Vec<usize>,
+    /// Trees that are written to, by index: their sizes are not known.
+    pub uncounted: Vec<usize>,
     /// Where the edges of each node begin in `targets`.
     starts: Vec<u32>,
     targets: Vec<u32>,
@@ -175,23 +178,26 @@ pub struct Graph {
 
 #[derive(Debug, Default)]
 struct Index {
-    blobs: HashMap<Digest, u32>,
+    blobs: HashMap<Key, u32>,
     trees: HashMap<TreeId, u32>,
-    snapshots: HashMap<String, HashMap<String, u32>>,
+    snapshots: HashMap<String, HashMap<Key, u32>>,
 }
 
 impl Index {
     fn find(&self, object: &Object) -> Option<usize> {
-        let index = match object {
-            Object::Blob(digest) => self.blobs.get(digest),
-            Object::Tree(id) => self.trees.get(id),
-            Object::Snapshot { owner, key } => return self.snapshot(owner, key),
-        };
-        index.map(|index| *index as usize)
+        match object {
+            Object::Blob(digest) => self.blob(&Key::of(&digest.to_string())),
+            Object::Tree(id) => self.trees.get(id).map(|index| *index as usize),
+            Object::Snapshot { owner, key } => self.snapshot(owner, key),
+        }
+    }
+
+    fn blob(&self, key: &Key) -> Option<usize> {
+        self.blobs.get(key).map(|index| *index as usize)
     }
 
     fn snapshot(&self, owner: &str, key: &str) -> Option<usize> {
-        Some(*self.snapshots.get(owner)?.get(key)? as usize)
+        Some(*self.snapshots.get(owner)?.get(&Key::of(key))? as usize)
     }
 }
 
@@ -229,13 +235,13 @@ impl GraphBuilder {
         let index = self.graph.nodes.len();
         let known = &mut self.graph.index;
         match &object {
-            Object::Blob(digest) => known.blobs.insert(digest.clone(), small(index)),
+            Object::Blob(digest) => known.blobs.insert(Key::of(&digest.to_string()), small(index)),
             Object::Tree(id) => known.trees.insert(id.clone(), small(index)),
             Object::Snapshot { owner, key } => {
                 if !known.snapshots.contains_key(owner) {
                     known.snapshots.insert(owner.clone(), HashMap::new());
                 }
-                known.snapshots.get_mut(owner).and_then(|keys| keys.insert(key.clone(), small(index)))
+                known.snapshots.get_mut(owner).and_then(|keys| keys.insert(Key::of(key), small(index)))
             }
         };
         self.graph.nodes.push(Node { object, size, kind });

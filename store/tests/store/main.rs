@@ -1,7 +1,9 @@
 //! The store as its users see it, with a disk that fails and neighbours that die.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in helpers as well")]
 
+mod claims;
 mod collect;
+mod doubt;
 mod faults;
 mod images;
 mod interrupted;

@@ -93,7 +93,7 @@ impl Run {
                     image: name(b),
                     labels: Labels::new(),
                 };
-                let snapshot = self.above(LOCAL, &id, b);
+                let snapshot = above(LOCAL, &id, b);
                 store.insert_container(&container, &snapshot, store.writable_tree().unwrap()).unwrap();
             }
             12 => {
@@ -105,7 +105,7 @@ impl Run {
             13 if self.unpacked(b) => {
                 let tree = (a % 3 != 0).then(|| store.writable_tree().unwrap());
                 let owner = if a % 2 == 0 { LOCAL } else { "other" };
-                store.insert_snapshot(&self.above(owner, &format!("s{serial}"), b), tree).unwrap();
+                store.insert_snapshot(&above(owner, &format!("s{serial}"), b), tree).unwrap();
             }
             14 => {
                 for key in sql(&root, "SELECT key FROM snapshot WHERE kind = 'active' AND owner = 'other'") {
@@ -136,11 +136,6 @@ impl Run {
             && self.has(image)
     }
 
-    fn above(&self, owner: &str, key: &str, image: usize) -> NewSnapshot {
-        let layers: Vec<DiffId> = layers(image).iter().map(|layer| diff_id(layer)).collect();
-        NewSnapshot { owner: owner.to_owned(), key: key.to_owned(), layers, ..NewSnapshot::default() }
-    }
-
     /// A row as a mount makes it, of an image, its stack or somebody's snapshot.
     fn mount(&self, a: usize, b: usize) {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
@@ -148,7 +143,7 @@ impl Run {
         let keys = sql(self.dir.path(), "SELECT owner || char(10) || key FROM snapshot");
         let key = chosen(&keys.into_iter().collect::<Vec<_>>(), b);
         let subject = match key {
-            Some(key) if a % 2 == 0 => {
+            Some(key) if a.is_multiple_of(2) => {
                 let (owner, key) = key.split_once('\n').unwrap();
                 format!("NULL, '{owner}', '{key}'")
             }
@@ -205,13 +200,18 @@ impl Run {
     }
 }
 
+fn above(owner: &str, key: &str, image: usize) -> NewSnapshot {
+    let layers: Vec<DiffId> = layers(image).iter().map(|layer| diff_id(layer)).collect();
+    NewSnapshot { owner: owner.to_owned(), key: key.to_owned(), layers, ..NewSnapshot::default() }
+}
+
 fn chosen<T: Clone>(list: &[T], which: usize) -> Option<T> {
     if list.is_empty() { None } else { Some(list[which % list.len()].clone()) }
 }
 
 fn policy(which: usize) -> Policy {
     let evict = [None, None, None, Some(Evict::Trees), Some(Evict::Blobs)][which % 5];
-    let scope = if which % 5 == 0 { Scope::Garbage } else { Scope::Unused };
+    let scope = if which.is_multiple_of(5) { Scope::Garbage } else { Scope::Unused };
     Policy { scope, evict, ..Policy::default() }
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::PathBuf;
 use std::process::Command;
 
-use layerstore_store::{DiscardFate, Missing, NewSnapshot, Scan, Size, Unknown};
+use layerstore_store::{DiscardFate, Missing, NewSnapshot, Object, Scan, Size, Unknown};
 
 use super::*;
 
@@ -18,6 +18,16 @@ fn du(path: &Path) -> u64 {
     text.split_whitespace().next().unwrap().parse().unwrap()
 }
 
+/// What the trees take that are written to.
+fn written(store: &Store) -> Size {
+    let graph = store.graph().unwrap();
+    let ids = graph.uncounted.iter().map(|index| match &graph.nodes[*index].object {
+        Object::Tree(id) => id.clone(),
+        other => panic!("{other:?} is no tree"),
+    });
+    store.measure_trees(&ids.collect::<Vec<_>>()).unwrap().iter().sum()
+}
+
 /// The sum of everything, each byte once.
 fn total(root: &Path, store: &Store, scan: &Scan) -> u64 {
     let rows = sql(
@@ -26,7 +36,7 @@ fn total(root: &Path, store: &Store, scan: &Scan) -> u64 {
                           SELECT 'tree ' || id || ' ' || allocated FROM tree WHERE counted",
     );
     let rows: u64 = rows.iter().map(|row| row.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum();
-    let written: Size = store.measure_writable().unwrap().iter().map(|(.., size)| size).sum();
+    let written: Size = written(store);
     let partials: Size = scan.partials.iter().map(|(_, size)| size).sum();
     let ingests: Size = scan.ingests.iter().map(|ingest| &ingest.size).sum();
     let unknown: Size = scan.unknown.iter().map(|unknown| &unknown.size).sum();

@@ -21,7 +21,7 @@ const DAY: i64 = 24 * 60 * 60;
 pub(super) fn write(context: &Context, file: &Path) -> Result<(), Failure> {
     let store = context.store()?;
     let now = Timestamp::now().as_second();
-    let found = store.disk_usage(true)?;
+    let found = store.detailed_usage(true)?;
     let mut picture = picture_of(&found, &store.layer_digests()?, now);
     picture.root = context.root()?.display().to_string();
     picture.policies = policies(&store, &found, now)?;

@@ -128,6 +128,8 @@ impl From<layerstore::Error> for Failure {
                 failure.hint("remove the names one by one, or all of them at once with --force")
             }
             Error::Pinned { .. } => failure.hint("unpin it first, or use --force"),
+            Error::LastSource { name, .. } => failure
+                .hint(format!("`layerstore pull --no-unpack {name}` fetches them; --force takes the name away all the same")),
             Error::Mounted { target, .. } => {
                 failure.hint(format!("`layerstore umount {}` first", target.display()))
             }

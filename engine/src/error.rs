@@ -253,6 +253,14 @@ pub enum Error {
         /// The names that are pinned.
         names: Vec<String>,
     },
+    /// The last name by which evicted layers can be fetched again.
+    #[error("layers of {name} were evicted, and {} could not be pushed or saved without this name", others.join(", "))]
+    LastSource {
+        /// As given.
+        name: String,
+        /// The names that stay.
+        others: Vec<String>,
+    },
     /// An image that is mounted.
     #[error("image {name} is mounted at {}", target.display())]
     Mounted {
@@ -522,6 +530,7 @@ impl Error {
             | Self::WrongType { .. } => ErrorKind::InvalidInput,
             Self::SeveralNames { .. }
             | Self::Pinned { .. }
+            | Self::LastSource { .. }
             | Self::Mounted { .. }
             | Self::UsedByContainers { .. }
             | Self::ContainerMounted { .. } => ErrorKind::InUse,

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use layerstore_oci::{Digest, Reference};
-use layerstore_store::{LOCAL, Object, Untag, Victim};
+use layerstore_store::{LOCAL, Object, Unless, Untag, Victim};
 
 use crate::Layerstore;
 use crate::error::{Error, Result};
@@ -92,24 +92,34 @@ impl Layerstore {
                 found.names.clone()
             }
         };
+        // It may take a while, so it comes before anything is looked at.
+        self.store.settle_for_snapshots()?;
         if !force {
             refuse_pinned(name, found, &untag)?;
         }
         let last = untag.len() == found.names.len();
+        if !last && !force {
+            self.refuse_last_source(name, found, &untag)?;
+        }
         if last && !force {
             self.refuse_if_mounted(name, found)?;
             self.refuse_if_used(name, found)?;
         }
         // Nothing else needs what only this image led to; what is left is a matter of the next collection.
         let victims = if last { self.store.below(&found.target)? } else { Vec::new() };
-        self.store.settle_for_snapshots()?;
+        // What was just refused, once more, in the transaction that removes the name.
+        let unless = match &found.image {
+            _ if force => Unless::Never,
+            Some(image) if last => Unless::Claimed(vec![image.manifest.clone()]),
+            _ => Unless::Claimed(Vec::new()),
+        };
         let untagged: Vec<Untag> = untag
             .iter()
             .map(|name| Untag {
                 owner: LOCAL.to_owned(),
                 name: name.clone(),
                 target: found.target.clone(),
-                unless_used: None,
+                unless: unless.clone(),
             })
             .collect();
         let victims: Vec<Victim> =
@@ -119,6 +129,21 @@ impl Layerstore {
             forgotten.victims.into_iter().map(|index| victims[index].object.clone()).collect();
         self.store.sweep(&gone)?;
         Ok(report(found, &untag, &gone))
+    }
+
+    /// Refuses to take away the names by which alone layers can be fetched again that other names need.
+    fn refuse_last_source(&self, name: &str, found: &Found, untag: &[String]) -> Result<()> {
+        let Some(image) = &found.image else { return Ok(()) };
+        for (blob, diff_id) in self.store.absent_layers(&image.manifest)? {
+            let sources = self.store.pulled_names_with(&blob)?;
+            let last = !sources.is_empty() && sources.iter().all(|source| untag.contains(source));
+            if last && self.store.is_evicted(&blob, &diff_id)? {
+                let others = found.names.iter().filter(|other| !untag.contains(other));
+                let others = others.map(|other| familiar(other)).collect();
+                return Err(Error::LastSource { name: name.to_owned(), others });
+            }
+        }
+        Ok(())
     }
 
     fn refuse_if_mounted(&self, name: &str, found: &Found) -> Result<()> {

@@ -3,7 +3,9 @@
 use std::collections::{BTreeSet, HashSet};
 
 use layerstore_oci::Digest;
-use layerstore_store::{Graph, ImageFacts, LayerFacts, NodeKind, Object, RootKind, Size, Untag, Victim};
+use layerstore_store::{
+    Graph, ImageFacts, LayerFacts, NodeKind, Object, RootKind, Size, Unless, Untag, Victim,
+};
 
 use crate::count::Counts;
 use crate::group::{Group, groups};
@@ -180,7 +182,11 @@ impl Planner<'_> {
             owner: name.owner.clone(),
             name: name.name.clone(),
             target: target.clone(),
-            unless_used: Some(used.collect()),
+            unless: Unless::Used {
+                images: used.collect(),
+                updated_at: name.updated_at,
+                pulled_at: name.pulled_at,
+            },
         })
     }
 

@@ -20,6 +20,7 @@ use crate::error::{DbContext as _, Error, Result};
 use crate::graph::Object;
 use crate::layout::TreeId;
 use crate::lock::Key;
+use crate::reference;
 use crate::snapshot::is_chain;
 use crate::store::Store;
 use crate::tables::Tables;
@@ -33,9 +34,27 @@ pub struct Untag {
     pub name: String,
     /// What it stood for when this was decided: it stays if it stands for something else by now.
     pub target: Digest,
-    /// If it goes because nobody uses it: the images that it leads to, and when each was last used. It stays if one of
-    /// them was used since, or is used now.
-    pub unless_used: Option<Vec<(Digest, Option<UnixSeconds>)>>,
+    /// When it stays all the same.
+    pub unless: Unless,
+}
+
+/// When a name stays that is to be removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unless {
+    /// Never.
+    Never,
+    /// If it is pinned, or one of these images is mounted or has a container: then nothing is removed at all.
+    Claimed(Vec<Digest>),
+    /// If it is pinned, or was given or pulled again since this was decided, or an image that it leads to was used since,
+    /// or is.
+    Used {
+        /// The images that it leads to, and when each was last used.
+        images: Vec<(Digest, Option<UnixSeconds>)>,
+        /// When it got its target.
+        updated_at: UnixSeconds,
+        /// When it was last pulled.
+        pulled_at: Option<UnixSeconds>,
+    },
 }
 
 /// An object to forget.
@@ -59,40 +78,49 @@ pub struct Forgotten {
 
 /// How long others wait for the database at a time.
 const SLICE: Duration = Duration::from_millis(15);
+/// How long it is left to them then. Who waits for SQLite's lock looks after it now and then, and would not meet a moment.
+const BREATH: Duration = Duration::from_millis(5);
 /// How many files are renamed before others may publish again.
 const CHUNK: usize = 128;
+
+/// A step of forgetting.
+enum Step<'a> {
+    Name(usize, &'a Untag),
+    Object(usize, &'a Victim),
+}
 
 impl Store {
     /// Removes `names`, then forgets those of `victims` that nothing points at any more, in the order given. The removal
     /// is durable when this returns.
     ///
-    /// Errors: a name that is to go in any case is not there any more (`NotFound`); then nothing is done.
+    /// Errors: a name that is to go in any case is not there any more (`NotFound`), or is claimed by now (`InUse`); then
+    /// nothing is done if these are the only names.
     pub fn forget(&self, names: &[Untag], victims: &[Victim]) -> Result<Forgotten> {
         let mut forgotten = Forgotten::default();
+        let names = names.iter().enumerate().map(|(index, name)| Step::Name(index, name));
+        let steps: Vec<Step<'_>> = names
+            .chain(victims.iter().enumerate().map(|(index, victim)| Step::Object(index, victim)))
+            .collect();
         let mut next = 0;
-        let mut first = true;
-        while first || next < victims.len() {
-            let untag = if first { names } else { &[] };
-            first = false;
-            let (gone, batch, end) = self.database().write(Durability::Power, "forget objects", |tx| {
+        while next < steps.len() {
+            if next > 0 {
+                std::thread::sleep(BREATH);
+            }
+            let (names, victims, end) = self.database().write(Durability::Power, "forget objects", |tx| {
                 let start = Instant::now();
-                let mut gone = Vec::new();
-                for (index, name) in untag.iter().enumerate() {
-                    if self.remove_name(tx, name)? {
-                        gone.push(index);
-                    }
-                }
-                let (mut batch, mut at) = (Vec::new(), next);
-                while at < victims.len() && (at == next || start.elapsed() < SLICE) {
-                    if self.delete_row(tx, &victims[at])? {
-                        batch.push(at);
+                let (mut names, mut victims, mut at) = (Vec::new(), Vec::new(), next);
+                while at < steps.len() && (at == next || start.elapsed() < SLICE || must_follow(&steps[at])) {
+                    match &steps[at] {
+                        Step::Name(index, name) if self.remove_name(tx, name)? => names.push(*index),
+                        Step::Object(index, victim) if self.delete_row(tx, victim)? => victims.push(*index),
+                        Step::Name(..) | Step::Object(..) => {}
                     }
                     at += 1;
                 }
-                Ok((gone, batch, at))
+                Ok((names, victims, at))
             })?;
-            forgotten.names.extend(gone);
-            forgotten.victims.extend(batch);
+            forgotten.names.extend(names);
+            forgotten.victims.extend(victims);
             next = end;
         }
         Ok(forgotten)
@@ -114,49 +142,73 @@ impl Store {
     }
 
     fn remove_name(&self, tx: &Transaction<'_>, untag: &Untag) -> Result<bool> {
-        let action = "remove a name";
-        let parameters = (&untag.owner, &untag.name, untag.target.to_string());
-        let Some(images) = &untag.unless_used else {
-            let count = tx
-                .prepare_cached("DELETE FROM reference WHERE owner = ?1 AND name = ?2 AND target = ?3")
-                .and_then(|mut delete| delete.execute(parameters))
-                .db(action)?;
-            return match count {
-                0 => Err(Error::NotFound { what: "name", name: untag.name.clone() }),
-                _ => Ok(true),
-            };
-        };
-        for (manifest, last_used_at) in images {
-            let used = tx
-                .prepare_cached(
-                    "SELECT EXISTS (SELECT 1 FROM image WHERE manifest = ?1 AND last_used_at IS NOT ?2) \
-                     OR EXISTS (SELECT 1 FROM container WHERE manifest = ?1) \
-                     OR EXISTS (SELECT 1 FROM lease_item WHERE kind = 'blob' AND key = ?1) \
-                     OR EXISTS (SELECT 1 FROM mount WHERE manifest = ?1 AND boot_id = ?3) \
-                     OR EXISTS (WITH RECURSIVE owners (owner) AS (SELECT min(owner) FROM snapshot UNION ALL \
-                     SELECT (SELECT min(s.owner) FROM snapshot AS s WHERE s.owner > o.owner) \
-                     FROM owners AS o WHERE o.owner IS NOT NULL) \
-                     SELECT 1 FROM image AS i CROSS JOIN owners AS o \
-                     JOIN snapshot AS s ON s.owner = o.owner AND s.parent = i.chain_id \
-                     WHERE i.manifest = ?1 AND NOT EXISTS \
-                     (SELECT 1 FROM tree AS t WHERE t.id = s.tree AND t.diff_id IS NOT NULL))",
-                )
-                .and_then(|mut query| {
-                    let parameters = (manifest.to_string(), last_used_at, &self.life().boot);
-                    query.query_row(parameters, |row| row.get(0))
-                })
-                .db(action)?;
-            if used {
-                return Ok(false);
+        match &untag.unless {
+            Unless::Never => removed(delete_name(tx, untag, "")?, untag),
+            Unless::Claimed(images) => {
+                for manifest in images {
+                    self.refuse_claimed(tx, untag, manifest)?;
+                }
+                match delete_name(tx, untag, " AND NOT pinned")? {
+                    0 if reference::find(tx, &untag.owner, &untag.name)?.is_some_and(|row| row.pinned) => {
+                        Err(in_use(untag, "somebody who has just pinned it"))
+                    }
+                    count => removed(count, untag),
+                }
+            }
+            Unless::Used { images, updated_at, pulled_at } => {
+                for (manifest, last_used_at) in images {
+                    if self.is_used(tx, manifest, *last_used_at)? {
+                        return Ok(false);
+                    }
+                }
+                let count = tx
+                    .prepare_cached(
+                        "DELETE FROM reference WHERE owner = ?1 AND name = ?2 AND target = ?3 AND NOT pinned \
+                         AND updated_at = ?4 AND pulled_at IS ?5",
+                    )
+                    .and_then(|mut delete| {
+                        let target = untag.target.to_string();
+                        delete.execute((&untag.owner, &untag.name, target, updated_at, pulled_at))
+                    })
+                    .db("remove a name")?;
+                Ok(count > 0)
             }
         }
-        let count = tx
+    }
+
+    /// Refuses what was mounted, or got a container, since it was asked for.
+    fn refuse_claimed(&self, tx: &Transaction<'_>, untag: &Untag, manifest: &Digest) -> Result<()> {
+        let claimed: bool = tx
             .prepare_cached(
-                "DELETE FROM reference WHERE owner = ?1 AND name = ?2 AND target = ?3 AND NOT pinned",
+                "SELECT EXISTS (SELECT 1 FROM container WHERE manifest = ?1) \
+                 OR EXISTS (SELECT 1 FROM mount WHERE manifest = ?1 AND boot_id = ?2)",
             )
-            .and_then(|mut delete| delete.execute(parameters))
-            .db(action)?;
-        Ok(count > 0)
+            .and_then(|mut query| {
+                query.query_row((manifest.to_string(), &self.life().boot), |row| row.get(0))
+            })
+            .db("look for uses of an image")?;
+        if claimed { Err(in_use(untag, "a container or mount that was just made")) } else { Ok(()) }
+    }
+
+    fn is_used(
+        &self,
+        tx: &Transaction<'_>,
+        manifest: &Digest,
+        last_used_at: Option<UnixSeconds>,
+    ) -> Result<bool> {
+        tx.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM image WHERE manifest = ?1 AND last_used_at IS NOT ?2) \
+             OR EXISTS (SELECT 1 FROM container WHERE manifest = ?1) \
+             OR EXISTS (SELECT 1 FROM lease_item WHERE kind = 'blob' AND key = ?1) \
+             OR EXISTS (SELECT 1 FROM mount WHERE manifest = ?1 AND boot_id = ?3) \
+             OR EXISTS (SELECT 1 FROM image AS i JOIN snapshot AS s ON s.parent = i.chain_id \
+             WHERE i.manifest = ?1 AND NOT EXISTS \
+             (SELECT 1 FROM tree AS t WHERE t.id = s.tree AND t.diff_id IS NOT NULL))",
+        )
+        .and_then(|mut query| {
+            query.query_row((manifest.to_string(), last_used_at, &self.life().boot), |row| row.get(0))
+        })
+        .db("look for uses of an image")
     }
 
     fn delete_row(&self, tx: &Transaction<'_>, victim: &Victim) -> Result<bool> {
@@ -236,6 +288,27 @@ impl Store {
     }
 }
 
+/// Whether a step belongs to the same transaction as those before: a person who removes all names of an image removes all or
+/// none.
+fn must_follow(step: &Step<'_>) -> bool {
+    matches!(step, Step::Name(_, name) if !matches!(name.unless, Unless::Used { .. }))
+}
+
+fn delete_name(tx: &Transaction<'_>, untag: &Untag, condition: &str) -> Result<usize> {
+    let query = format!("DELETE FROM reference WHERE owner = ?1 AND name = ?2 AND target = ?3{condition}");
+    tx.prepare_cached(&query)
+        .and_then(|mut delete| delete.execute((&untag.owner, &untag.name, untag.target.to_string())))
+        .db("remove a name")
+}
+
+fn removed(count: usize, untag: &Untag) -> Result<bool> {
+    if count > 0 { Ok(true) } else { Err(Error::NotFound { what: "name", name: untag.name.clone() }) }
+}
+
+fn in_use(untag: &Untag, user: &str) -> Error {
+    Error::InUse { what: untag.name.clone(), user: user.to_owned() }
+}
+
 const BLOB: &str = "
     DELETE FROM blob WHERE digest = ?1
     AND NOT EXISTS (SELECT 1 FROM edge WHERE child = ?1)
@@ -269,7 +342,8 @@ const EVICTED_BLOB: &str = "
     AND NOT EXISTS (SELECT 1 FROM edge WHERE child = ?1 AND kind <> 'layer')
     AND NOT EXISTS (SELECT 1 FROM edge AS image WHERE image.child = ?1 AND NOT EXISTS (
         WITH RECURSIVE above (digest) AS (
-            SELECT image.parent UNION SELECT e.parent FROM above AS a JOIN edge AS e ON e.child = a.digest)
+            SELECT image.parent UNION SELECT e.parent FROM above AS a
+            JOIN edge AS e ON e.child = a.digest AND e.kind = 'manifest')
         SELECT 1 FROM above JOIN reference AS r ON r.target = above.digest WHERE r.pulled_at IS NOT NULL))
     AND NOT EXISTS (SELECT 1 FROM edge WHERE parent = ?1)
     AND NOT EXISTS (SELECT 1 FROM reference WHERE target = ?1)

@@ -74,7 +74,7 @@ pub use container::{ContainerRow, NewContainer};
 pub use disk::{Disk, SystemDisk};
 pub use error::{Error, Result};
 pub use fixup::Unsettled;
-pub use forget::{Forgotten, Untag, Victim};
+pub use forget::{Forgotten, Unless, Untag, Victim};
 pub use graph::{
     Graph, GraphBuilder, ImageFacts, LayerFacts, NameRoot, Node, NodeKind, Object, Root, RootKind,
 };

@@ -12,7 +12,7 @@ use crate::layout::{TreeId, random_name};
 use crate::lock::Key;
 use crate::session;
 use crate::store::Store;
-use crate::unknown::Sorter;
+use crate::unknown::{PORTION, Sorter};
 
 /// What [`Store::recover`] found and threw away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -145,20 +145,38 @@ impl Store {
 
     /// Moves blobs and trees without a row to the trash. Names that no store gives stay until somebody has looked at them.
     fn discard_unnamed(&self) -> Result<usize> {
-        let _claim = self.claim(&Key::Sweep)?;
-        let mut sorter = Sorter::new(self)?;
-        let mut discarded = 0;
+        // Listed before it is asked what has rows, so that hardly anything that is being published is among them.
+        let mut blobs = Vec::new();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             for path in entries(&self.layout().blobs(algorithm))? {
                 let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-                let Ok(digest) = Digest::from_hex(algorithm, name) else { continue };
-                discarded += usize::from(sorter.blob(&path, &digest)?.is_trashed());
+                // Names that are no digest were not put there by a store.
+                blobs.extend(Digest::from_hex(algorithm, name).ok().map(|digest| (path, digest)));
             }
         }
+        let mut trees = Vec::new();
         for path in entries(&self.layout().overlay2())? {
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            let Ok(id) = name.parse::<TreeId>() else { continue };
-            discarded += usize::from(sorter.tree(&path, &id)?.is_trashed());
+            trees.extend(name.parse::<TreeId>().ok().map(|id| (path, id)));
+        }
+        let rows = self.rows()?;
+        blobs.retain(|(_, digest)| !rows.blobs.contains(digest));
+        trees.retain(|(_, id)| !rows.trees.contains(id));
+        let mut discarded = 0;
+        // Whoever publishes waits for no more than a portion.
+        for portion in blobs.chunks(PORTION) {
+            let _claim = self.claim(&Key::Sweep)?;
+            let mut sorter = Sorter::new(self)?;
+            for (path, digest) in portion {
+                discarded += usize::from(sorter.blob(path, digest)?.is_trashed());
+            }
+        }
+        for portion in trees.chunks(PORTION) {
+            let _claim = self.claim(&Key::Sweep)?;
+            let mut sorter = Sorter::new(self)?;
+            for (path, id) in portion {
+                discarded += usize::from(sorter.tree(path, id)?.is_trashed());
+            }
         }
         Ok(discarded)
     }

@@ -22,22 +22,25 @@ const MAX_OPEN: usize = 64;
 /// Deletes `path`, whatever it is. What nests too deep is moved to `attic` on the way, a directory of the
 /// same filesystem. Something that has gone already, or goes at the same time, is as good.
 pub(crate) fn remove(path: &Path, attic: &Path) -> io::Result<()> {
-    remove_while(path, attic, &mut |_| Ok(true)).map(drop)
+    remove_while(vec![path.to_owned()], attic, &mut |_| Ok(true)).map(drop)
 }
 
-/// The same, and asks `go_on` after each name that has gone, with the directory that it was in. Returns whether it came to
-/// the end; what is left may be deleted later.
+/// The same for several, and asks `go_on` after each name that has gone, with the directory that it was in. Returns what is
+/// left when it was told to stop; that may be deleted later.
 pub(crate) fn remove_while(
-    path: &Path,
+    paths: Vec<PathBuf>,
     attic: &Path,
     go_on: &mut dyn FnMut(&OwnedFd) -> io::Result<bool>,
-) -> io::Result<bool> {
+) -> io::Result<Vec<PathBuf>> {
     let privileged = rustix::process::geteuid().is_root();
-    let mut removal = Removal { attic, moved: vec![path.to_owned()], privileged, go_on };
+    let mut removal = Removal { attic, moved: paths, privileged, go_on };
     while let Some(path) = removal.moved.pop() {
         match unlinkat(CWD, &path, AtFlags::empty()) {
             Err(Errno::ISDIR | Errno::PERM) => match removal.directory(CWD, &path, 0) {
-                Err(Stop::Asked) => return Ok(false),
+                Err(Stop::Asked) => {
+                    removal.moved.push(path);
+                    return Ok(removal.moved);
+                }
                 Err(Stop::Failed(error)) => return Err(error),
                 Ok(()) => {}
             },
@@ -45,7 +48,7 @@ pub(crate) fn remove_while(
             Err(errno) => return Err(errno.into()),
         }
     }
-    Ok(true)
+    Ok(removal.moved)
 }
 
 struct Removal<'a> {

@@ -244,4 +244,7 @@ CREATE INDEX lease_item_key ON lease_item (kind, key);
 CREATE INDEX mount_tree_tree ON mount_tree (tree);
 CREATE INDEX image_chain ON image (chain_id) WHERE chain_id IS NOT NULL;
 CREATE INDEX tree_unsynced ON tree (diff_id) WHERE synced = 0;
+CREATE INDEX mount_manifest ON mount (manifest) WHERE manifest IS NOT NULL;
+-- of all owners
+CREATE INDEX snapshot_above ON snapshot (parent) WHERE parent IS NOT NULL;
 ";

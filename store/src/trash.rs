@@ -90,11 +90,11 @@ impl Store {
     fn unlink_by_portions(&self, path: &Path) -> io::Result<()> {
         let trash = self.layout().trash();
         let mut left = AT_ONCE;
-        let finished = remove_while(path, &trash, &mut |_| {
+        let rest = remove_while(vec![path.to_owned()], &trash, &mut |_| {
             left -= 1;
             Ok(left > 0)
         })?;
-        if finished {
+        if rest.is_empty() {
             return Ok(());
         }
         // On a thread of its own, since not everybody may take the priority of theirs back.
@@ -102,7 +102,7 @@ impl Store {
             let unlinking = scope.spawn(|| {
                 rustix::process::setpriority_process(None, LOW_PRIORITY).unwrap_or_default();
                 let mut pace = Pace::new(self);
-                remove_while(path, &trash, &mut |directory| pace.unlinked(directory).map(|()| true))
+                remove_while(rest, &trash, &mut |directory| pace.unlinked(directory).map(|()| true))
             });
             unlinking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).map(drop)
         })
@@ -217,7 +217,13 @@ mod tests {
         fill(&store, "small", 1);
         fs::write(store.layout().trash().join("file"), "").unwrap();
         std::os::unix::fs::symlink("/etc", store.layout().trash().join("link")).unwrap();
-        assert_eq!(store.empty_trash().unwrap(), 4);
+        // What nests deep is moved out on the way.
+        let deep = store.layout().trash().join("large/deep").join("d/".repeat(200));
+        fs::create_dir_all(&deep).unwrap();
+        fs::write(deep.join("file"), "").unwrap();
+        store.unlink_trashed(&store.layout().trash().join("large")).unwrap();
+        assert_eq!(entries(&store.layout().trash()).unwrap().len(), 3, "all of it is gone");
+        assert_eq!(store.empty_trash().unwrap(), 3);
         assert_eq!(entries(&store.layout().trash()).unwrap(), Vec::<std::path::PathBuf>::new());
     }
 

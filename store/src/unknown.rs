@@ -53,7 +53,7 @@ impl Fate {
 }
 
 /// Things are looked at in portions of this number, so that nobody who publishes waits for long.
-const PORTION: usize = 64;
+pub(crate) const PORTION: usize = 64;
 
 impl Store {
     /// Moves to the trash what is still unknown, and says what became of each. Nothing is unlinked.

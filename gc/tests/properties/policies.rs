@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use layerstore_gc::{Evict, Goal, LabelFilter, Policy, Reason, Scope, Stays, plan};
 use layerstore_oci::{NamePattern, Reference};
-use layerstore_store::{ImageFacts, LOCAL, NameRoot, Object, RootKind};
+use layerstore_store::{ImageFacts, LOCAL, NameRoot, Object, RootKind, Unless};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -237,7 +237,8 @@ proptest! {
                 Reason::Dangling => prop_assert!(target.is_dangling()),
                 Reason::Unused { since } => prop_assert_eq!(since, before),
             }
-            prop_assert_eq!(name.untag.unless_used.as_ref().unwrap().len(), target.images.len());
+            let Unless::Used { images, .. } = &name.untag.unless else { panic!("{name:?}") };
+            prop_assert_eq!(images.len(), target.images.len());
         }
     }
 

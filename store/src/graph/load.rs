@@ -82,9 +82,13 @@ impl Loader<'_> {
             },
         )?;
         // A tree that did not reach the disk, of a mount or boot that is gone, is as good as its blob.
-        let query =
-            "SELECT t.id, b.digest FROM tree AS t JOIN blob AS b ON b.diff_id = t.diff_id WHERE t.synced = 0";
+        let query = "SELECT t.id, b.digest, t.boot_id, t.mount_id FROM tree AS t \
+                     JOIN blob AS b ON b.diff_id = t.diff_id WHERE t.synced = 0";
         each(self.db, query, [], |row| {
+            let written = (text(row, 2)?, get::<i64>(row, 3)?);
+            if self.ignored.settled.as_ref().is_some_and(|(boot, mount)| written == (boot, *mount)) {
+                return Ok(());
+            }
             let tree = self.graph.find(&Object::Tree(text(row, 0)?.parse()?));
             let blob = self.here(row, 1)?;
             if let (Some(tree), Some(blob)) = (tree, blob) {

@@ -314,6 +314,8 @@ pub(crate) struct Ignored {
     pub(crate) leases: HashSet<String>,
     /// Mounts that are not there any more: target and namespace.
     pub(crate) mounts: HashSet<(PathBuf, i64)>,
+    /// Boot and mount of which everything that was written is about to be made durable.
+    pub(crate) settled: Option<(String, i64)>,
 }
 
 impl Store {
@@ -322,15 +324,16 @@ impl Store {
         self.graph_without(&Ignored::default())
     }
 
-    /// The graph as a collection finds it, which first forgets what dead sessions leased and what is not mounted any more;
-    /// with `interrupted` also what interrupted pulls want to go on with.
+    /// The graph as a collection finds it, which first makes durable what can be, so that no tree needs its blob, and
+    /// forgets what dead sessions leased and what is not mounted any more; with `interrupted` also what interrupted pulls want to go on with.
     pub fn graph_to_collect(&self, interrupted: bool) -> Result<Graph> {
         let mut leases: HashSet<String> = self.dead_leases(&self.dead_sessions()?)?.into_iter().collect();
         if interrupted {
             leases.extend(self.lasting_leases()?);
         }
         let mounts = self.stale_mounts()?.into_iter().map(|row| (row.target, row.namespace)).collect();
-        self.graph_without(&Ignored { leases, mounts })
+        let life = self.life();
+        self.graph_without(&Ignored { leases, mounts, settled: Some((life.boot.clone(), life.mount)) })
     }
 
     fn graph_without(&self, ignored: &Ignored) -> Result<Graph> {

@@ -25,7 +25,7 @@ use layerstore_gc::Policy;
 use layerstore_oci::{Algorithm, DiffId, Digest};
 use layerstore_store::{
     Edge, EdgeKind, ImageCommit, LOCAL, NewBlob, NewImage, NewTree, Object, Publication, Result, RootKind,
-    Session, Store, Surroundings, Untag, Usage, Victim,
+    Session, Store, Surroundings, Unless, Untag, Usage, Victim,
 };
 
 fn open(root: &Path) -> Store {
@@ -114,7 +114,7 @@ fn manifest(name: &str) -> Digest {
 /// What a name stands for, to be removed whatever uses it.
 fn untag(store: &Store, name: &str) -> Untag {
     let target = store.reference(LOCAL, name).unwrap().map_or_else(|| digest(name), |row| row.target);
-    Untag { owner: LOCAL.to_owned(), name: name.to_owned(), target, unless_used: None }
+    Untag { owner: LOCAL.to_owned(), name: name.to_owned(), target, unless: Unless::Never }
 }
 
 /// Removes names, and then everything that no root leads to.

@@ -96,6 +96,7 @@ impl Store {
     /// Errors: a name that is to go in any case is not there any more (`NotFound`), or is claimed by now (`InUse`); then
     /// nothing is done if these are the only names.
     pub fn forget(&self, names: &[Untag], victims: &[Victim]) -> Result<Forgotten> {
+        self.durable().check()?;
         let mut forgotten = Forgotten::default();
         let names = names.iter().enumerate().map(|(index, name)| Step::Name(index, name));
         let steps: Vec<Step<'_>> = names

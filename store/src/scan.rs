@@ -6,6 +6,7 @@
 use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -106,7 +107,7 @@ struct Listing {
     blobs: Vec<(PathBuf, Digest)>,
     trees: Vec<(PathBuf, TreeId)>,
     /// What is in the directory of each tree.
-    inside: Vec<Result<(Vec<OsString>, Vec<PathBuf>)>>,
+    inside: Vec<Result<Contents>>,
     mounts: Vec<PathBuf>,
 }
 
@@ -123,8 +124,16 @@ impl Store {
         let home = Home::of(self.layout().root())?;
         let mut found = self.list_root(&home)?;
         // Before it is asked which of them have rows, so that this can go on beside who reads the database.
-        found.inside =
-            in_parallel(&found.trees, |(path, id)| contents(&home, path, &Place::Tree(id.clone())));
+        let trees = self.layout().overlay2();
+        if let Some(trees) = open_own(&home, &trees)? {
+            found.inside = in_parallel(&found.trees, |(path, id)| {
+                let opened = home.open_in(&trees, id.as_str()).context("open", path)?;
+                opened.map_or_else(
+                    || Ok(Contents::default()),
+                    |opened| contents(&opened, path, &Place::Tree(id.clone())),
+                )
+            });
+        }
         let rows = self.rows()?;
         explain(&home, &mut found, &rows)?;
         let Listing { mut scan, jobs, blobs, trees, .. } = found;
@@ -308,7 +317,8 @@ fn explain(home: &Home, found: &mut Listing, rows: &Rows) -> Result<()> {
     (found.blobs, found.trees) = (blobs, trees);
     for path in std::mem::take(&mut found.mounts) {
         let Found::Here(own) = home.look(CWD, &path).context("examine", &path)? else { continue };
-        let (_, inside) = contents(home, &path, &Place::Mount(OsString::new()))?;
+        let Some(directory) = open_own(home, &path)? else { continue };
+        let (_, inside) = contents(&directory, &path, &Place::Mount(OsString::new()))?;
         if inside.is_empty() || rows.mounts.contains(&path) {
             found.scan.database += size_of(&own);
             for path in inside {
@@ -380,10 +390,11 @@ impl Listing {
 }
 
 /// What is in a directory: the names that belong there, and the paths of those that do not.
-fn contents(home: &Home, path: &Path, place: &Place) -> Result<(Vec<OsString>, Vec<PathBuf>)> {
+type Contents = (Vec<OsString>, Vec<PathBuf>);
+
+fn contents(directory: &OwnedFd, path: &Path, place: &Place) -> Result<Contents> {
     let (mut names, mut strays) = (Vec::new(), Vec::new());
-    let Some(directory) = open_own(home, path)? else { return Ok((names, strays)) };
-    for Name { name, kind } in list(&directory).context("list", path)? {
+    for Name { name, kind } in list(directory).context("list", path)? {
         let directory = kind.is_none_or(|kind| kind == FileType::Directory);
         let name = OsStr::from_bytes(name.to_bytes());
         match place.entry(name, directory) {

@@ -9,7 +9,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, Statx, StatxFlags, openat, statx};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, Statx, StatxFlags, openat, openat2, statx,
+};
 use rustix::io::Errno;
 
 use crate::error::{IoContext as _, Result};
@@ -87,6 +89,21 @@ impl Home {
             opened => opened?,
         };
         Ok(matches!(self.look_at(&opened)?, Found::Here(_)).then_some(opened))
+    }
+
+    /// The same in one call, for a name in an open directory of this mount.
+    pub(crate) fn open_in(
+        &self,
+        at: impl AsFd,
+        name: impl rustix::path::Arg + Copy,
+    ) -> Result<Option<OwnedFd>, Errno> {
+        let on_this_mount = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+        match openat2(&at, name, DIRECTORY, Mode::empty(), on_this_mount) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => Ok(None),
+            // Linux before 5.6, and sandboxes that have not heard of it.
+            Err(Errno::NOSYS | Errno::PERM) => self.open(at, name),
+            opened => opened.map(Some),
+        }
     }
 
     fn look_at(&self, opened: &OwnedFd) -> Result<Found, Errno> {

@@ -1,7 +1,8 @@
 //! Images whose blobs or trees were evicted.
 //!
-//! What an eviction does is done here by hand: files and rows are taken away.
+//! Where it matters what exactly is gone, files and rows are taken away by hand.
 
+mod evicting;
 mod fetching;
 mod trees;
 mod uses;

@@ -152,6 +152,9 @@ impl Layerstore {
         }
         let (scan, plan) = self.beside_scan(|store| {
             let mut graph = store.graph_to_collect(policy.interrupted)?;
+            if policy.evict.is_some() {
+                store.note_missing(&mut graph);
+            }
             let removed = without(&mut graph, containers, store.clock().now());
             let mut plan = layerstore_gc::plan(&graph, policy);
             plan.victims.retain(|planned| !removed.contains(&planned.victim.object));
@@ -201,7 +204,11 @@ impl Layerstore {
         if policy.evict == Some(Evict::Blobs) {
             self.store.settle_older_than(0)?;
         }
-        let plan = layerstore_gc::plan(&self.store.graph()?, policy);
+        let mut graph = self.store.graph()?;
+        if policy.evict.is_some() {
+            self.store.note_missing(&mut graph);
+        }
+        let plan = layerstore_gc::plan(&graph, policy);
         let names: Vec<_> = plan.names.iter().map(|name| name.untag.clone()).collect();
         let victims: Vec<_> = plan.victims.iter().map(|planned| planned.victim.clone()).collect();
         let forgotten = self.store.forget(&names, &victims)?;

@@ -217,8 +217,8 @@ impl Planner<'_> {
     /// Why nothing of the images of a group can be had again, or nothing is there that could go.
     fn not_evictable(&self, group: &Group, evict: Evict) -> Option<Stays> {
         let layers = || group.images.iter().flat_map(|image| &self.graph.images[*image].layers);
-        let (trees, blobs) =
-            (|layer: &LayerFacts| layer.tree.is_some(), |layer: &LayerFacts| layer.blob.is_some());
+        let here = |half: Option<usize>| half.is_some_and(|index| !self.graph.missing.contains(&index));
+        let (trees, blobs) = (|layer: &LayerFacts| here(layer.tree), |layer: &LayerFacts| here(layer.blob));
         match evict {
             Evict::Trees if !layers().any(trees) => Some(Stays::NoTrees),
             Evict::Trees if !layers().all(blobs) => Some(Stays::NoBlobs),

@@ -3,6 +3,7 @@
 //! What an eviction does is done here by hand: files and rows are taken away.
 
 mod fetching;
+mod halves;
 mod trees;
 mod uses;
 

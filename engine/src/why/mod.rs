@@ -106,7 +106,10 @@ impl Layerstore {
     /// # }
     /// ```
     pub fn why(&self, text: &str, policy: Option<&Policy>) -> Result<Why> {
-        let graph = self.store.graph_to_collect(false)?;
+        let mut graph = self.store.graph_to_collect(false)?;
+        if policy.is_some_and(|policy| policy.evict.is_some()) {
+            self.store.note_missing(&mut graph);
+        }
         let found = self.resolve(&graph, text)?;
         let Some(node) = found.node else { return found.without_row() };
         let ways = layerstore_gc::ways(&graph, node, LIMIT);

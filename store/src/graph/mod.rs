@@ -168,6 +168,9 @@ pub struct Graph {
     pub unsynced: Vec<usize>,
     /// Trees that are written to, by index: their sizes are not known.
     pub uncounted: Vec<usize>,
+    /// Blobs and trees of layers that are damaged or not on the disk, by index, if somebody has looked
+    /// ([`Store::note_missing`]).
+    pub missing: HashSet<usize>,
     /// Where the edges of each node begin in `targets`.
     starts: Vec<u32>,
     targets: Vec<u32>,

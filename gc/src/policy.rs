@@ -61,7 +61,7 @@ pub struct LabelFilter {
 pub enum Goal {
     /// So many bytes are to be freed.
     Free(u64),
-    /// Blobs and trees are to take no more than so many bytes.
+    /// Blobs, the trees of layers and fix-ups are to take no more than so many bytes.
     KeepStorage(u64),
 }
 

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use layerstore_gc::{Evict, Goal, LabelFilter, Policy, Reason, Scope, Stays, plan};
+use layerstore_gc::{Evict, Goal, LabelFilter, Policy, Reason, Scope, Stays, plan, plan_beside};
 use layerstore_oci::{NamePattern, Reference};
-use layerstore_store::{ImageFacts, LOCAL, NameRoot, Object, RootKind};
+use layerstore_store::{ImageFacts, LOCAL, NameRoot, NodeKind, Object, RootKind};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -207,12 +207,16 @@ proptest! {
     ) {
         let policy = Policy { goal: Some(goal), evict: None, ..policy };
         let plan = plan(&world.graph, &policy);
-        let all = size(&world, &(0..world.graph.nodes.len()).collect()).allocated;
+        let counts = |kind| !matches!(goal, Goal::KeepStorage(_)) || kind != NodeKind::Written;
+        let sum = |objects: BTreeSet<usize>| {
+            size(&world, &objects.into_iter().filter(|index| counts(world.graph.nodes[*index].kind)).collect()).allocated
+        };
+        let all = sum((0..world.graph.nodes.len()).collect());
         let wanted = match goal {
             Goal::Free(bytes) => bytes,
             Goal::KeepStorage(bytes) => all.saturating_sub(bytes),
         };
-        let freed = |gone: &BTreeSet<usize>| all - size(&world, &kept(&world, gone)).allocated;
+        let freed = |gone: &BTreeSet<usize>| all - sum(kept(&world, gone));
         let mut gone = BTreeSet::new();
         for target in targets(&world) {
             let whole = target.names.iter().all(|(root, name)| target.may_go(&policy, *root, name));
@@ -222,6 +226,16 @@ proptest! {
         }
         prop_assert_eq!(&removed(&world, &plan), &gone);
         prop_assert_eq!(plan.goal, Some((wanted, freed(&gone))));
+    }
+
+    #[test]
+    fn what_goes_anyway_is_not_freed_once_more(world in worlds(), policy in policies(), anyway in 0..90_u64, more in 0..90_u64) {
+        let free = |bytes| Policy { goal: Some(Goal::Free(bytes)), ..policy.clone() };
+        let (beside, alone) = (plan_beside(&world.graph, &free(anyway + more), anyway), plan(&world.graph, &free(more)));
+        prop_assert_eq!(beside.goal.unwrap().1, alone.goal.unwrap().1 + anyway);
+        prop_assert_eq!((beside.names, beside.victims, beside.kept), (alone.names, alone.victims, alone.kept));
+        let keep = Policy { goal: Some(Goal::KeepStorage(more)), ..policy };
+        prop_assert_eq!(plan_beside(&world.graph, &keep, anyway), plan(&world.graph, &keep));
     }
 
     #[test]
@@ -283,7 +297,7 @@ proptest! {
 /// One of its platforms does not say when it was built.
 #[test]
 fn an_index_is_not_older_than_anything_if_one_of_its_images_says_nothing() {
-    use layerstore_store::{GraphBuilder, NodeKind, Size};
+    use layerstore_store::{GraphBuilder, Size};
     let mut builder = GraphBuilder::default();
     let mut blob = |text: &str| {
         let digest = crate::world::digest(text);

@@ -116,12 +116,8 @@ impl Target<'_> {
             RootKind::Name(_) => false,
             RootKind::Snapshot { .. } => self.world.edges.iter().any(|(above, below)| {
                 root.keeps[0] == *above
-                    && self.images.iter().any(|image| match (image.chain, &graph.nodes[*below].object) {
-                        (Some(chain), Object::Snapshot { key, .. }) => {
-                            matches!(&graph.nodes[chain].object, Object::Snapshot { key: top, .. } if top == key)
-                        }
-                        _ => false,
-                    })
+                    && matches!(&graph.nodes[*below].object, Object::Snapshot { key, .. }
+                        if self.images.iter().any(|image| image.chain_key.as_ref() == Some(key)))
             }),
             _ => self.images.iter().any(|image| root.keeps.contains(&image.manifest)),
         })
@@ -141,8 +137,8 @@ impl Target<'_> {
         let used = policy.evict != Some(Evict::Blobs) && self.is_used();
         let young = policy.unused_since.is_some_and(|moment| self.last_use() >= moment);
         let built = policy.until.is_some_and(|moment| {
-            self.images.is_empty()
-                || self.images.iter().any(|image| image.created.is_none_or(|at| at >= moment))
+            let dates = || self.images.iter().filter_map(|image| image.created);
+            dates().count() == 0 || dates().any(|at| at >= moment)
         });
         let labelled = policy.labels.iter().all(|filter| {
             let has = self.images.iter().any(|image| {
@@ -294,26 +290,27 @@ proptest! {
     }
 }
 
-/// One of its platforms does not say when it was built.
-#[test]
-fn an_index_is_not_older_than_anything_if_one_of_its_images_says_nothing() {
+/// An index of one image for each of these platforms and dates, and nothing else.
+fn until(moment: i64, images: &[(&str, Option<i64>)]) -> layerstore_gc::Plan {
     use layerstore_store::{GraphBuilder, Size};
     let mut builder = GraphBuilder::default();
-    let mut blob = |text: &str| {
+    let blob = |builder: &mut GraphBuilder, text: &str| {
         let digest = crate::world::digest(text);
         (builder.node(Object::Blob(digest.clone()), Size::default(), NodeKind::Blob), digest)
     };
-    let (index, images) = (blob("index").0, [blob("old"), blob("silent")]);
-    for ((manifest, config), created) in images.into_iter().zip([Some(1), None]) {
+    let index = blob(&mut builder, "index").0;
+    for (number, (platform, created)) in images.iter().enumerate() {
+        let (manifest, config) = blob(&mut builder, &number.to_string());
         builder.manifest(index, manifest);
         builder.image(ImageFacts {
             manifest,
             config,
-            platform: "linux/amd64".to_owned(),
-            created,
+            platform: (*platform).to_owned(),
+            created: *created,
             labels: "{}".to_owned(),
             last_used_at: None,
             chain: None,
+            chain_key: None,
             layers: Vec::new(),
         });
     }
@@ -326,8 +323,26 @@ fn an_index_is_not_older_than_anything_if_one_of_its_images_says_nothing() {
         pinned: false,
     };
     builder.root(RootKind::Name(name), vec![index]);
-    let policy = Policy { scope: Scope::Unused, until: Some(5), ..Policy::default() };
-    let plan = plan(&builder.build(), &policy);
-    assert_eq!(plan.kept[0].stays, [Stays::BuiltAt(None)]);
-    assert!(plan.names.is_empty());
+    plan(&builder.build(), &Policy { scope: Scope::Unused, until: Some(moment), ..Policy::default() })
+}
+
+#[test]
+fn an_index_is_as_old_as_the_newest_of_its_platforms_that_says_it() {
+    let platform = "linux/amd64";
+    for images in [
+        &[(platform, Some(1)), (platform, None)][..],
+        &[(platform, Some(1)), ("unknown/unknown", None)],
+        &[("unknown/unknown", Some(9)), (platform, Some(4))],
+    ] {
+        assert_eq!(until(5, images).names.len(), 1, "{images:?}");
+    }
+    for (images, built) in [
+        (&[(platform, None)][..], None),
+        (&[("unknown/unknown", Some(1))], None),
+        (&[(platform, Some(1)), (platform, Some(5))], Some(5)),
+    ] {
+        let plan = until(5, images);
+        assert_eq!(plan.kept[0].stays, [Stays::BuiltAt(built)]);
+        assert!(plan.names.is_empty());
+    }
 }

@@ -127,10 +127,11 @@ impl Layerstore {
             let session = self.store.session(LOCAL)?;
             work(&session, &mut new)
         };
-        if result.is_err() && !new.is_empty() {
-            if let Err(error) = self.store.discard(new) {
-                tracing::warn!(%error, "what was made of the image stays until the next collection");
-            }
+        if result.is_err()
+            && !new.is_empty()
+            && let Err(error) = self.store.discard(new)
+        {
+            tracing::warn!(%error, "what was made of the image stays until the next collection");
         }
         result
     }

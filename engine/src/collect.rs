@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use layerstore_gc::{Cause, Evict, Kept, Plan, Policy, Reason};
+use layerstore_gc::{Cause, Kept, Plan, Policy, Reason};
 use layerstore_oci::Digest;
 use layerstore_store::{
     Discard, DiscardFate as Fate, Graph, LOCAL, NodeKind, Object, Partial, RootKind, Scan, Size, Store,
@@ -10,7 +10,7 @@ use layerstore_store::{
 };
 
 use crate::Layerstore;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pull::KEEP_SECONDS;
 use crate::remove::Removed;
 
@@ -146,23 +146,27 @@ impl Layerstore {
     ///
     /// As for [`Layerstore::plan_collection`].
     pub fn plan_collection_after(&self, policy: &Policy, containers: &[String]) -> Result<Collected> {
-        if policy.evict == Some(Evict::Blobs) {
-            // Otherwise nothing fresh could be done without its blob. It changes nothing that anybody sees.
-            self.store.settle_older_than(0)?;
-        }
-        let (scan, plan) = self.beside_scan(|store| {
+        let (scan, (graph, removed)) = self.beside_scan(|store| {
             let mut graph = store.graph_to_collect(policy.interrupted)?;
+            if policy.evict.is_some() {
+                store.note_missing(&mut graph);
+            }
             let removed = without(&mut graph, containers, store.clock().now());
-            let mut plan = layerstore_gc::plan(&graph, policy);
-            plan.victims.retain(|planned| !removed.contains(&planned.victim.object));
-            Ok(plan)
+            Ok((graph, removed))
         })?;
+        let anyway = self.goes_anyway(&scan, policy.interrupted)?;
+        let mut plan = layerstore_gc::plan_beside(&graph, policy, bytes(&anyway));
+        plan.victims.retain(|planned| !removed.contains(&planned.victim.object));
         let mut collected = told(&plan, |_| true, |_| true);
-        let partials = self.old_partials(policy.interrupted)?;
-        collected.objects.extend(partials.iter().map(|old| partial(old, &scan)));
-        let unknown = self.store.judge_unknown(&scan.unknown, policy.interrupted)?;
-        collected.objects.extend(leftovers(&scan, unknown));
+        collected.objects.extend(anyway);
         Ok(collected)
+    }
+
+    /// What a collection takes away that has no rows.
+    pub(crate) fn goes_anyway(&self, scan: &Scan, interrupted: bool) -> Result<Vec<CollectedObject>> {
+        let partials = self.old_partials(interrupted)?;
+        let unknown = self.store.judge_unknown(&scan.unknown, interrupted)?;
+        Ok(partials.iter().map(|old| partial(old, scan)).chain(leftovers(scan, unknown)).collect())
     }
 
     /// Takes away everything that no name, container, mount or running command keeps, what killed commands left, what
@@ -173,7 +177,8 @@ impl Layerstore {
     ///
     /// # Errors
     ///
-    /// As for [`Layerstore::plan_collection`]; then nothing is taken away.
+    /// As for [`Layerstore::plan_collection`]; then nothing is taken away. `Unfinished` if something could not be deleted:
+    /// all else is gone, and the error says what.
     ///
     /// # Example
     ///
@@ -197,35 +202,64 @@ impl Layerstore {
         }
         let unknown = self.store.discard_unknown(&scan.unknown)?;
         self.store.recover_all()?;
-        self.store.settle_for_snapshots()?;
-        if policy.evict == Some(Evict::Blobs) {
-            self.store.settle_older_than(0)?;
+        // No tree needs its blob from here on.
+        self.store.settle_older_than(0)?;
+        let mut graph = self.store.graph()?;
+        if policy.evict.is_some() {
+            self.store.note_missing(&mut graph);
         }
-        let plan = layerstore_gc::plan(&self.store.graph()?, policy);
+        let anyway = leftovers(&scan, unknown);
+        let begun: Vec<_> = partials.iter().map(|old| partial(old, &scan)).collect();
+        let plan = layerstore_gc::plan_beside(&graph, policy, bytes(&anyway).saturating_add(bytes(&begun)));
         let names: Vec<_> = plan.names.iter().map(|name| name.untag.clone()).collect();
         let victims: Vec<_> = plan.victims.iter().map(|planned| planned.victim.clone()).collect();
         let forgotten = self.store.forget(&names, &victims)?;
         let gone: Vec<Object> =
             forgotten.victims.iter().map(|index| victims[*index].object.clone()).collect();
-        let swept = self.store.sweep(&gone);
+        // From here on names and rows are gone: whoever asked is told of that, whatever else fails.
+        let mut failed: Option<layerstore_store::Error> = None;
+        let swept: HashSet<Object> = match self.store.sweep(&gone) {
+            Ok(swept) => swept.into_iter().collect(),
+            Err(error) => {
+                failed = Some(error);
+                gone.iter().filter(|object| !self.is_on_disk(object)).cloned().collect()
+            }
+        };
         let mut collected = told(
             &plan,
             |index| forgotten.names.binary_search(&index).is_ok(),
-            |index| forgotten.victims.binary_search(&index).is_ok(),
+            |index| swept.contains(&victims[index].object),
         );
-        for old in &partials {
-            // One that another command has gone on with stays.
-            if self.store.discard_partial(&old.digest)? {
-                collected.objects.push(partial(old, &scan));
+        for (old, object) in partials.iter().zip(begun) {
+            match self.store.discard_partial(&old.digest) {
+                Ok(true) => collected.objects.push(object),
+                // Another command has gone on with it.
+                Ok(false) => {}
+                Err(error) => drop(failed.get_or_insert(error)),
             }
         }
-        collected.objects.extend(leftovers(&scan, unknown));
+        collected.objects.extend(anyway);
         // What cannot be unlinked does not keep anything else from being done.
-        let emptied = self.store.empty_trash();
-        self.store.settle_older_than(0)?;
-        swept?;
-        emptied?;
-        Ok(collected)
+        let emptied = self.store.empty_trash().map(drop);
+        if emptied.is_err() {
+            collected.objects.retain(|object| object.kind != CollectedKind::Trash);
+        }
+        match failed.or(emptied.err()) {
+            None => Ok(collected),
+            Some(error) => {
+                Err(Error::Unfinished { collected: Box::new(collected), source: Box::new(error.into()) })
+            }
+        }
+    }
+
+    fn is_on_disk(&self, object: &Object) -> bool {
+        let layout = self.store.layout();
+        let path = match object {
+            Object::Blob(digest) => layout.blob(digest),
+            Object::Tree(id) => layout.tree(id),
+            Object::Snapshot { .. } => return false,
+        };
+        path.symlink_metadata().is_ok()
     }
 
     /// Scans on a thread of its own: it waits for the disk mostly.
@@ -280,17 +314,25 @@ fn without(graph: &mut Graph, containers: &[String], now: UnixSeconds) -> HashSe
 /// A plan, as far as it was carried out.
 fn told(plan: &Plan, name: impl Fn(usize) -> bool, victim: impl Fn(usize) -> bool) -> Collected {
     let names = plan.names.iter().enumerate().filter(|(index, _)| name(*index));
-    let objects = plan.victims.iter().enumerate().filter(|(index, _)| victim(*index));
+    let (objects, stay): (Vec<_>, Vec<_>) =
+        plan.victims.iter().enumerate().partition(|(index, _)| victim(*index));
+    let mut held: HashMap<&str, Size> = HashMap::new();
+    for (_, planned) in stay {
+        if let Cause::Name(name) = &planned.cause {
+            *held.entry(name).or_default() += planned.size;
+        }
+    }
     Collected {
         names: names
             .map(|(_, planned)| RemovedName {
                 name: layerstore_gc::familiar(&planned.untag.name),
                 id: planned.id.clone(),
                 reason: planned.reason.clone(),
-                freed: planned.freed,
+                freed: planned.freed - held.get(planned.untag.name.as_str()).copied().unwrap_or_default(),
             })
             .collect(),
         objects: objects
+            .into_iter()
             .map(|(_, planned)| CollectedObject {
                 kind: match planned.kind {
                     NodeKind::Blob => CollectedKind::Blob,
@@ -329,6 +371,11 @@ fn leftovers(scan: &Scan, unknown: Vec<Discard>) -> Vec<CollectedObject> {
         gone.push(object(CollectedKind::Trash, "what was forgotten before".to_owned(), scan.trash));
     }
     gone
+}
+
+/// The blocks of all that goes.
+pub(crate) fn bytes(objects: &[CollectedObject]) -> u64 {
+    objects.iter().map(|object| object.size.allocated).sum()
 }
 
 fn partial(partial: &Partial, scan: &Scan) -> CollectedObject {

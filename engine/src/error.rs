@@ -446,6 +446,14 @@ pub enum Error {
         /// As given.
         seconds: i64,
     },
+    /// A collection went on to its end, but not all that it forgot could be taken away. The next one tries again.
+    #[error("not all could be deleted: {source}")]
+    Unfinished {
+        /// What is gone all the same.
+        collected: Box<crate::Collected>,
+        /// What failed first.
+        source: Box<Error>,
+    },
     /// Given up because another part of the operation failed, whose error is the one that is reported.
     #[error("the operation was given up")]
     Cancelled,
@@ -498,6 +506,7 @@ impl Error {
             | Self::MissingBlob { .. }
             | Self::WrongDigest { .. }
             | Self::LostBlob { .. } => ErrorKind::Corrupt,
+            Self::Unfinished { source, .. } => source.kind(),
             Self::Evicted { source, .. } => source.as_ref().map_or(ErrorKind::NotFound, |error| error.kind()),
             Self::Name(error) => error.kind(),
             Self::Platform(error) => error.kind(),

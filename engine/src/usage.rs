@@ -333,7 +333,7 @@ fn recorded(
             let mut size = all.size - gone;
             if part == PartKind::Writable {
                 // What is counted now has no figure in its row.
-                size = size + written.values().sum();
+                size += written.values().sum();
             }
             let Tally { count, .. } = all;
             let reclaimable = garbage.size.allocated;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
+use layerstore_oci::Platform;
 use layerstore_store::{Graph, LOCAL, NameRoot, Object, RootKind, UnixSeconds};
 
 /// All names of one manifest or index.
@@ -12,7 +13,8 @@ pub struct Group {
     pub target: usize,
     /// Indices of the roots that are its names, those of all owners.
     pub names: Vec<usize>,
-    /// Indices of the images that it leads to, in the order of the index.
+    /// Indices of the images that it leads to: first the one that stands for all, which is that for this machine if there
+    /// is one, then the others in the order of the index.
     pub images: Vec<usize>,
 }
 
@@ -80,9 +82,22 @@ pub fn groups(graph: &Graph) -> Vec<Group> {
                 open.extend(below.into_iter().rev());
             }
         }
+        best_first(graph, &mut found);
         Group { target, names, images: found }
     });
     groups.collect()
+}
+
+/// Moves the image to the front that lists show of several.
+fn best_first(graph: &Graph, images: &mut [usize]) {
+    if images.len() < 2 {
+        return;
+    }
+    let platforms: Vec<Option<Platform>> =
+        images.iter().map(|image| graph.images[*image].platform.parse().ok()).collect();
+    if let Some(best) = Platform::host().select(platforms.iter().map(Option::as_ref)) {
+        images[..=best].rotate_right(1);
+    }
 }
 
 /// Who uses each image.
@@ -92,7 +107,8 @@ pub fn users(graph: &Graph) -> Vec<Vec<User>> {
         graph.images.iter().enumerate().map(|(index, image)| (image.manifest, index)).collect();
     let mut by_chain: HashMap<&str, Vec<usize>> = HashMap::new();
     for (index, image) in graph.images.iter().enumerate() {
-        if let Some(Object::Snapshot { key, .. }) = image.chain.map(|chain| &graph.nodes[chain].object) {
+        // Another owner may have the stack of an image that is not unpacked here.
+        if let Some(key) = &image.chain_key {
             by_chain.entry(key).or_default().push(index);
         }
     }

@@ -21,7 +21,7 @@ pub struct Plan {
     pub victims: Vec<PlannedVictim>,
     /// Images that the policy is about and that stay.
     pub kept: Vec<Kept>,
-    /// Bytes that were to be freed, and those that will be, if there was a goal.
+    /// Bytes that were to be freed, and those of them that will be, what goes anyway included, if there was a goal.
     pub goal: Option<(u64, u64)>,
 }
 
@@ -82,15 +82,27 @@ impl Plan {
 
 /// Works out what `policy` does to the store that `graph` shows.
 pub fn plan(graph: &Graph, policy: &Policy) -> Plan {
+    plan_beside(graph, policy, 0)
+}
+
+/// The same where so many bytes of blocks go anyway that have no rows: trash, what nobody knows, what killed commands left.
+/// They count towards what is to be freed, or a collection that was killed while it unlinked would take more images when
+/// it runs again.
+pub fn plan_beside(graph: &Graph, policy: &Policy, goes_anyway: u64) -> Plan {
     let (counts, direct) = (Counts::new(graph), HashSet::new());
-    let mut planner = Planner { graph, counts, plan: Plan::default(), freed: 0, direct };
-    let garbage = mark::parents_first(graph, &planner.counts.garbage());
-    let stored: u64 = graph.nodes.iter().map(|node| node.size.allocated).sum();
-    planner.take(&garbage, |_| Cause::Unreachable);
+    let mut planner = Planner { graph, counts, plan: Plan::default(), goal: policy.goal, freed: 0, direct };
     let wanted = policy.goal.map(|goal| match goal {
-        Goal::Free(bytes) => bytes,
-        Goal::KeepStorage(bytes) => stored.saturating_sub(bytes),
+        Goal::Free(bytes) => {
+            planner.freed = goes_anyway;
+            bytes
+        }
+        Goal::KeepStorage(bytes) => {
+            let stored = graph.nodes.iter().filter(|node| is_storage(node.kind));
+            stored.map(|node| node.size.allocated).sum::<u64>().saturating_sub(bytes)
+        }
     });
+    let garbage = mark::parents_first(graph, &planner.counts.garbage());
+    planner.take(&garbage, |_| Cause::Unreachable);
     let verdicts = judge(graph, policy);
     match policy.evict {
         None => planner.remove(verdicts, wanted),
@@ -114,11 +126,17 @@ pub fn freed_by_policy(graph: &Graph, policy: &Policy) -> Size {
     freed
 }
 
+/// Whether something is there for images: what containers have written has no part in how much may be stored of them.
+fn is_storage(kind: NodeKind) -> bool {
+    matches!(kind, NodeKind::Blob | NodeKind::Layer | NodeKind::Fixup)
+}
+
 struct Planner<'a> {
     graph: &'a Graph,
     counts: Counts<'a>,
     plan: Plan,
-    /// Allocated bytes of all victims.
+    goal: Option<Goal>,
+    /// What has been done for the goal, in bytes of blocks.
     freed: u64,
     /// What images let go of that stay.
     direct: HashSet<usize>,
@@ -134,7 +152,9 @@ impl Planner<'_> {
             let evicted = self.direct.contains(&index);
             let victim = Victim { object: node.object.clone(), evicted };
             self.plan.victims.push(PlannedVictim { victim, kind: node.kind, size: node.size, cause });
-            self.freed = self.freed.saturating_add(node.size.allocated);
+            if !matches!(self.goal, Some(Goal::KeepStorage(_))) || is_storage(node.kind) {
+                self.freed = self.freed.saturating_add(node.size.allocated);
+            }
         }
     }
 
@@ -223,8 +243,8 @@ impl Planner<'_> {
     /// Why nothing of the images of a group can be had again, or nothing is there that could go.
     fn not_evictable(&self, group: &Group, evict: Evict) -> Option<Stays> {
         let layers = || group.images.iter().flat_map(|image| &self.graph.images[*image].layers);
-        let (trees, blobs) =
-            (|layer: &LayerFacts| layer.tree.is_some(), |layer: &LayerFacts| layer.blob.is_some());
+        let here = |half: Option<usize>| half.is_some_and(|index| !self.graph.missing.contains(&index));
+        let (trees, blobs) = (|layer: &LayerFacts| here(layer.tree), |layer: &LayerFacts| here(layer.blob));
         match evict {
             Evict::Trees if !layers().any(trees) => Some(Stays::NoTrees),
             Evict::Trees if !layers().all(blobs) => Some(Stays::NoBlobs),

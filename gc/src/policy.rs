@@ -1,6 +1,6 @@
 //! Which images go because nobody uses them, and in which order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use layerstore_oci::{Digest, NamePattern, Reference};
@@ -61,7 +61,7 @@ pub struct LabelFilter {
 pub enum Goal {
     /// So many bytes are to be freed.
     Free(u64),
-    /// Blobs and trees are to take no more than so many bytes.
+    /// Blobs, the trees of layers and fix-ups are to take no more than so many bytes.
     KeepStorage(u64),
 }
 
@@ -195,9 +195,10 @@ fn whole(
     }
     let images = || group.images.iter().map(|image| &graph.images[*image]);
     if let Some(moment) = policy.until {
-        // What does not say when it was built is not older than anything.
-        let newest = images().map(|image| image.created).max_by_key(|created| created.unwrap_or(i64::MAX));
-        let newest = newest.flatten();
+        // What does not say when it was built is not older than anything, unless another platform says it. Attestations
+        // are no platform.
+        let built = images().filter(|image| image.platform != "unknown/unknown");
+        let newest = built.filter_map(|image| image.created).max();
         if newest.is_none_or(|created| created >= moment) {
             return Some(Stays::BuiltAt(newest));
         }
@@ -217,7 +218,7 @@ fn one(
     group: &Group,
     root: usize,
     name: &NameRoot,
-    last: &[usize],
+    last: &HashSet<usize>,
 ) -> Option<Stays> {
     let shown = || familiar(&name.name);
     if !is_local(name) {
@@ -243,7 +244,7 @@ fn one(
 }
 
 /// The newest names of each repository: those whose target is the newest.
-fn newest(graph: &Graph, groups: &[Group], count: usize) -> Vec<usize> {
+fn newest(graph: &Graph, groups: &[Group], count: usize) -> HashSet<usize> {
     let mut repositories: HashMap<String, Vec<(UnixSeconds, Option<UnixSeconds>, usize)>> = HashMap::new();
     for group in groups {
         let created = group.images.iter().filter_map(|image| graph.images[*image].created).max();

@@ -3,14 +3,37 @@
 //! An evicted blob has no row and no file, but the images that name it are here. One whose row is still here, and whose
 //! file is not, is damaged: that is another matter.
 
+use std::collections::HashSet;
+
 use layerstore_oci::{DiffId, Digest};
 
 use crate::blob::parse_digest;
 use crate::error::{DbContext as _, Result};
+use crate::graph::{Graph, Object};
 use crate::layout::TreeId;
 use crate::store::Store;
+use crate::walk::in_parallel;
 
 impl Store {
+    /// Looks for the blobs and trees of all layers of images, and notes in the graph which of them are not on the disk, or
+    /// shorter or longer than they should be. Before one half of a layer is given up the other one has to be there.
+    pub fn note_missing(&self, graph: &mut Graph) {
+        let layers = graph.images.iter().flat_map(|image| &image.layers);
+        let halves: HashSet<usize> = layers.flat_map(|layer| [layer.blob, layer.tree]).flatten().collect();
+        let halves: Vec<usize> = halves.into_iter().collect();
+        let there = in_parallel(&halves, |index| {
+            let node = &graph.nodes[*index];
+            match &node.object {
+                Object::Blob(digest) => self.blob_file_size(digest) == Some(node.size.apparent),
+                Object::Tree(id) => self.layout().diff(id).is_dir(),
+                Object::Snapshot { .. } => true,
+            }
+        });
+        let missing = halves.iter().zip(there).filter(|(_, there)| !there).map(|(index, _)| *index);
+        let missing = missing.collect();
+        graph.missing = missing;
+    }
+
     /// Whether the blob of an image's layer was evicted, and its tree can do without: it is durable, and on the disk.
     ///
     /// That an image in the store has the layer is part of it: what has never been here was not evicted.

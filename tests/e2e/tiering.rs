@@ -4,6 +4,7 @@
 
 mod evicting;
 mod fetching;
+mod halves;
 mod trees;
 mod uses;
 

@@ -24,26 +24,41 @@ pub(crate) enum Filter {
 const KEYS: &str = "reference, dangling, label, before, since, until";
 
 pub(crate) fn parse(text: &str) -> Result<Filter, String> {
-    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
-    if value.is_empty() {
-        return Err(format!("`{key}=` has no value"));
-    }
+    let (key, value) = key_value(text)?;
     Ok(match key {
         "reference" => Filter::Reference(value.to_owned()),
-        "dangling" => Filter::Dangling(match value {
-            "true" | "1" => true,
-            "false" | "0" => false,
-            _ => return Err("dangling is `true` or `false`".to_owned()),
-        }),
-        "label" => match value.split_once('=') {
-            Some((label, value)) => Filter::Label(label.to_owned(), Some(value.to_owned())),
-            None => Filter::Label(value.to_owned(), None),
-        },
+        "dangling" => Filter::Dangling(dangling(value)?),
+        "label" => {
+            let (label, value) = label(value);
+            Filter::Label(label, value)
+        }
         "before" => Filter::Before(value.to_owned()),
         "since" => Filter::Since(value.to_owned()),
         "until" => Filter::Until(moment(value, Timestamp::now(), &TimeZone::system())?),
         _ => return Err(format!("there is no filter `{key}` (there are: {KEYS})")),
     })
+}
+
+/// The two sides of a filter.
+pub(super) fn key_value(text: &str) -> Result<(&str, &str), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    if value.is_empty() { Err(format!("`{key}=` has no value")) } else { Ok((key, value)) }
+}
+
+pub(super) fn dangling(value: &str) -> Result<bool, String> {
+    match value {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err("dangling is `true` or `false`".to_owned()),
+    }
+}
+
+/// A label, and its value if given.
+pub(super) fn label(text: &str) -> (String, Option<String>) {
+    match text.split_once('=') {
+        Some((label, value)) => (label.to_owned(), Some(value.to_owned())),
+        None => (text.to_owned(), None),
+    }
 }
 
 /// A condition on a container.
@@ -64,10 +79,7 @@ pub(crate) enum ContainerFilter {
 const CONTAINER_KEYS: &str = "id, name, ancestor, status, label";
 
 pub(crate) fn parse_container(text: &str) -> Result<ContainerFilter, String> {
-    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
-    if value.is_empty() {
-        return Err(format!("`{key}=` has no value"));
-    }
+    let (key, value) = key_value(text)?;
     Ok(match key {
         "id" => ContainerFilter::Id(value.to_owned()),
         "name" => ContainerFilter::Name(value.to_owned()),
@@ -77,10 +89,10 @@ pub(crate) fn parse_container(text: &str) -> Result<ContainerFilter, String> {
             "created" => false,
             _ => return Err("status is `created` or `mounted`".to_owned()),
         }),
-        "label" => match value.split_once('=') {
-            Some((label, value)) => ContainerFilter::Label(label.to_owned(), Some(value.to_owned())),
-            None => ContainerFilter::Label(value.to_owned(), None),
-        },
+        "label" => {
+            let (label, value) = label(value);
+            ContainerFilter::Label(label, value)
+        }
         _ => return Err(format!("there is no filter `{key}` (there are: {CONTAINER_KEYS})")),
     })
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use layerstore::LabelFilter;
 
-use super::filter::moment;
+use super::filter::{dangling, key_value, label, moment};
 use super::quantity::span;
 
 /// A condition on what is deleted.
@@ -23,25 +23,15 @@ pub(crate) enum PruneFilter {
 const KEYS: &str = "until, label, label!, reference, dangling";
 
 pub(crate) fn parse_prune(text: &str) -> Result<PruneFilter, String> {
-    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
-    if value.is_empty() {
-        return Err(format!("`{key}=` has no value"));
-    }
+    let (key, value) = key_value(text)?;
     Ok(match key {
         "until" => PruneFilter::Until(until(value)?),
         "label" | "label!" => {
-            let (label, value) = match value.split_once('=') {
-                Some((label, value)) => (label, Some(value.to_owned())),
-                None => (value, None),
-            };
-            PruneFilter::Label(LabelFilter { key: label.to_owned(), value, negated: key == "label!" })
+            let (label, value) = label(value);
+            PruneFilter::Label(LabelFilter { key: label, value, negated: key == "label!" })
         }
         "reference" => PruneFilter::Reference(value.to_owned()),
-        "dangling" => PruneFilter::Dangling(match value {
-            "true" | "1" => true,
-            "false" | "0" => false,
-            _ => return Err("dangling is `true` or `false`".to_owned()),
-        }),
+        "dangling" => PruneFilter::Dangling(dangling(value)?),
         _ => return Err(format!("there is no filter `{key}` (there are: {KEYS})")),
     })
 }

@@ -4,6 +4,7 @@ mod report;
 pub(super) mod wishes;
 
 use jiff::Timestamp;
+use layerstore::Collected;
 
 use crate::args::{Conditions, Gc, read_policy};
 use crate::context::Context;
@@ -35,7 +36,8 @@ pub(super) fn run(context: &Context, args: &Gc) -> Result<(), Failure> {
             ));
         }
     }
-    let collected = if args.dry_run { store.plan_collection(&policy) } else { store.collect(&policy) }?;
+    let (collected, end) =
+        told(if args.dry_run { store.plan_collection(&policy) } else { store.collect(&policy) })?;
     print(match &listing {
         Some(listing) => report::rows(&collected, listing, context.verbose)?,
         None => report::text(&collected, args.dry_run, context.verbose, now),
@@ -43,5 +45,17 @@ pub(super) fn run(context: &Context, args: &Gc) -> Result<(), Failure> {
     if let Some(missed) = report::missed(&collected, args.dry_run) {
         context.note(&missed);
     }
-    Ok(())
+    end
+}
+
+/// What is gone, which is told in any case, and how the collection ended.
+pub(super) fn told(
+    result: layerstore::Result<Collected>,
+) -> Result<(Collected, Result<(), Failure>), Failure> {
+    match result {
+        Err(layerstore::Error::Unfinished { collected, source }) => {
+            Ok((*collected, Err(Failure::from(*source).hint("`layerstore gc` tries again"))))
+        }
+        other => Ok((other?, Ok(()))),
+    }
 }

@@ -5,7 +5,7 @@ use std::io::{self, BufRead as _};
 use layerstore::oci::ErrorKind;
 use layerstore::{Collected, Container, Layerstore, Policy, Removed, Scope};
 
-use super::gc::{total, wishes};
+use super::gc::{told, total, wishes};
 use crate::args::{ContainerPrune, ImagePrune, Prune, PruneFilter, SystemPrune};
 use crate::context::Context;
 use crate::errors::Failure;
@@ -23,8 +23,10 @@ pub(super) fn images(context: &Context, args: &ImagePrune) -> Result<(), Failure
     }
     let store = context.store()?;
     let dry_run = args.common.dry_run;
-    let collected = if dry_run { store.plan_collection(&policy) } else { store.collect(&policy) }?;
-    print(deleted_images(&collected) + &total(collected.freed().allocated, dry_run))
+    let (collected, end) =
+        told(if dry_run { store.plan_collection(&policy) } else { store.collect(&policy) })?;
+    print(deleted_images(&collected) + &total(collected.freed().allocated, dry_run))?;
+    end
 }
 
 pub(super) fn containers(context: &Context, args: &ContainerPrune) -> Result<(), Failure> {
@@ -52,10 +54,11 @@ pub(super) fn system(context: &Context, args: &SystemPrune) -> Result<(), Failur
     let store = context.store()?;
     let removed = remove(context, &store, &filters, dry_run)?;
     let ids: Vec<String> = removed.iter().map(|(id, _)| id.clone()).collect();
-    let collected =
-        if dry_run { store.plan_collection_after(&policy, &ids) } else { store.collect(&policy) }?;
+    let (collected, end) =
+        told(if dry_run { store.plan_collection_after(&policy, &ids) } else { store.collect(&policy) })?;
     let bytes = sum(&removed).saturating_add(collected.freed().allocated);
-    print(deleted_containers(&removed) + &deleted_images(&collected) + &total(bytes, dry_run))
+    print(deleted_containers(&removed) + &deleted_images(&collected) + &total(bytes, dry_run))?;
+    end
 }
 
 fn system_warning(all: bool, filters: &[PruneFilter]) -> String {

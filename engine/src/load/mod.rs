@@ -110,10 +110,10 @@ impl Layerstore {
             let mut new = Vec::new();
             let result = self.load_file(file, options, listener, &mut new);
             // Of a failed load nothing stays; of a stream, what no image of it turned out to need.
-            if !new.is_empty() {
-                if let Err(error) = self.store.discard(new) {
-                    tracing::warn!(%error, "layers of the archive stay until the next collection");
-                }
+            if !new.is_empty()
+                && let Err(error) = self.store.discard(new)
+            {
+                tracing::warn!(%error, "layers of the archive stay until the next collection");
             }
             result
         })

@@ -7,10 +7,11 @@ mod resolve;
 
 use std::path::PathBuf;
 
-use layerstore_gc::{Policy, Stays};
+use layerstore_gc::{Goal, Policy, Stays};
 use layerstore_store::Size;
 
 use crate::Layerstore;
+use crate::collect::bytes;
 use crate::error::Result;
 
 pub use chain::{Chain, Keeper, Step};
@@ -106,7 +107,10 @@ impl Layerstore {
     /// # }
     /// ```
     pub fn why(&self, text: &str, policy: Option<&Policy>) -> Result<Why> {
-        let graph = self.store.graph_to_collect(false)?;
+        let mut graph = self.store.graph_to_collect(false)?;
+        if policy.is_some_and(|policy| policy.evict.is_some()) {
+            self.store.note_missing(&mut graph);
+        }
         let found = self.resolve(&graph, text)?;
         let Some(node) = found.node else { return found.without_row() };
         let ways = layerstore_gc::ways(&graph, node, LIMIT);
@@ -115,6 +119,15 @@ impl Layerstore {
         let (created_at, media_type) = made.map_or((None, None), |(at, media_type)| (Some(at), media_type));
         // The size of a tree is not that of a directory in it.
         let counted = found.file.is_none() && object.size != Size::default();
+        // What goes anyway counts for such a goal alone, and to find it takes a while.
+        let anyway = match policy {
+            Some(policy) if matches!(policy.goal, Some(Goal::Free(_))) => {
+                let (scan, ()) = self.beside_scan(|_| Ok(()))?;
+                bytes(&self.goes_anyway(&scan, policy.interrupted)?)
+            }
+            _ => 0,
+        };
+        let policy = policy.map(|policy| (policy, anyway));
         let outlook = outlook::of(&graph, node, policy, self.store.clock().now());
         Ok(Why {
             kind: found.kind,

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use layerstore_gc::{Group, Plan, Policy, Scope, Stays, groups, plan};
+use layerstore_gc::{Group, Plan, Policy, Scope, Stays, groups, plan, plan_beside};
 use layerstore_store::{Graph, UnixSeconds};
 
 use super::{Eviction, Outlook, Verdict};
 
-pub(super) fn of(graph: &Graph, node: usize, policy: Option<&Policy>, now: UnixSeconds) -> Outlook {
+pub(super) fn of(graph: &Graph, node: usize, policy: Option<(&Policy, u64)>, now: UnixSeconds) -> Outlook {
     let above = above(graph, node);
     if !graph.roots.iter().any(|root| root.keeps.iter().any(|index| above.contains(index))) {
         return Outlook::Garbage;
@@ -32,18 +32,18 @@ pub(super) fn of(graph: &Graph, node: usize, policy: Option<&Policy>, now: UnixS
 fn verdict(
     graph: &Graph,
     node: usize,
-    policy: &Policy,
+    (policy, anyway): (&Policy, u64),
     names: &HashSet<&str>,
     last_use: Option<UnixSeconds>,
     now: UnixSeconds,
 ) -> Verdict {
-    let planned = plan(graph, policy);
+    let planned = plan_beside(graph, policy, anyway);
     if takes(&planned, graph, node) {
         return Verdict::Now;
     }
     if let (Some(since), Some(last_use)) = (policy.unused_since, last_use) {
         let later = Policy { unused_since: None, ..policy.clone() };
-        if takes(&plan(graph, &later), graph, node) {
+        if takes(&plan_beside(graph, &later, anyway), graph, node) {
             // From the first moment at which its last use is longer ago than the policy wants.
             let span = now.saturating_sub(since);
             return Verdict::At(last_use.saturating_add(span).saturating_add(1));

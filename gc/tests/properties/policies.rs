@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use layerstore_gc::{Evict, Goal, LabelFilter, Policy, Reason, Scope, Stays, plan};
+use layerstore_gc::{Evict, Goal, LabelFilter, Policy, Reason, Scope, Stays, plan, plan_beside};
 use layerstore_oci::{NamePattern, Reference};
-use layerstore_store::{ImageFacts, LOCAL, NameRoot, Object, RootKind, Unless};
+use layerstore_store::{ImageFacts, LOCAL, NameRoot, NodeKind, Object, RootKind, Unless};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -116,12 +116,8 @@ impl Target<'_> {
             RootKind::Name(_) => false,
             RootKind::Snapshot { .. } => self.world.edges.iter().any(|(above, below)| {
                 root.keeps[0] == *above
-                    && self.images.iter().any(|image| match (image.chain, &graph.nodes[*below].object) {
-                        (Some(chain), Object::Snapshot { key, .. }) => {
-                            matches!(&graph.nodes[chain].object, Object::Snapshot { key: top, .. } if top == key)
-                        }
-                        _ => false,
-                    })
+                    && matches!(&graph.nodes[*below].object, Object::Snapshot { key, .. }
+                        if self.images.iter().any(|image| image.chain_key.as_ref() == Some(key)))
             }),
             _ => self.images.iter().any(|image| root.keeps.contains(&image.manifest)),
         })
@@ -141,8 +137,8 @@ impl Target<'_> {
         let used = policy.evict != Some(Evict::Blobs) && self.is_used();
         let young = policy.unused_since.is_some_and(|moment| self.last_use() >= moment);
         let built = policy.until.is_some_and(|moment| {
-            self.images.is_empty()
-                || self.images.iter().any(|image| image.created.is_none_or(|at| at >= moment))
+            let dates = || self.images.iter().filter_map(|image| image.created);
+            dates().count() == 0 || dates().any(|at| at >= moment)
         });
         let labelled = policy.labels.iter().all(|filter| {
             let has = self.images.iter().any(|image| {
@@ -207,12 +203,16 @@ proptest! {
     ) {
         let policy = Policy { goal: Some(goal), evict: None, ..policy };
         let plan = plan(&world.graph, &policy);
-        let all = size(&world, &(0..world.graph.nodes.len()).collect()).allocated;
+        let counts = |kind| !matches!(goal, Goal::KeepStorage(_)) || kind != NodeKind::Written;
+        let sum = |objects: BTreeSet<usize>| {
+            size(&world, &objects.into_iter().filter(|index| counts(world.graph.nodes[*index].kind)).collect()).allocated
+        };
+        let all = sum((0..world.graph.nodes.len()).collect());
         let wanted = match goal {
             Goal::Free(bytes) => bytes,
             Goal::KeepStorage(bytes) => all.saturating_sub(bytes),
         };
-        let freed = |gone: &BTreeSet<usize>| all - size(&world, &kept(&world, gone)).allocated;
+        let freed = |gone: &BTreeSet<usize>| all - sum(kept(&world, gone));
         let mut gone = BTreeSet::new();
         for target in targets(&world) {
             let whole = target.names.iter().all(|(root, name)| target.may_go(&policy, *root, name));
@@ -222,6 +222,16 @@ proptest! {
         }
         prop_assert_eq!(&removed(&world, &plan), &gone);
         prop_assert_eq!(plan.goal, Some((wanted, freed(&gone))));
+    }
+
+    #[test]
+    fn what_goes_anyway_is_not_freed_once_more(world in worlds(), policy in policies(), anyway in 0..90_u64, more in 0..90_u64) {
+        let free = |bytes| Policy { goal: Some(Goal::Free(bytes)), ..policy.clone() };
+        let (beside, alone) = (plan_beside(&world.graph, &free(anyway + more), anyway), plan(&world.graph, &free(more)));
+        prop_assert_eq!(beside.goal.unwrap().1, alone.goal.unwrap().1 + anyway);
+        prop_assert_eq!((beside.names, beside.victims, beside.kept), (alone.names, alone.victims, alone.kept));
+        let keep = Policy { goal: Some(Goal::KeepStorage(more)), ..policy };
+        prop_assert_eq!(plan_beside(&world.graph, &keep, anyway), plan(&world.graph, &keep));
     }
 
     #[test]
@@ -281,26 +291,27 @@ proptest! {
     }
 }
 
-/// One of its platforms does not say when it was built.
-#[test]
-fn an_index_is_not_older_than_anything_if_one_of_its_images_says_nothing() {
-    use layerstore_store::{GraphBuilder, NodeKind, Size};
+/// An index of one image for each of these platforms and dates, and nothing else.
+fn until(moment: i64, images: &[(&str, Option<i64>)]) -> layerstore_gc::Plan {
+    use layerstore_store::{GraphBuilder, Size};
     let mut builder = GraphBuilder::default();
-    let mut blob = |text: &str| {
+    let blob = |builder: &mut GraphBuilder, text: &str| {
         let digest = crate::world::digest(text);
         (builder.node(Object::Blob(digest.clone()), Size::default(), NodeKind::Blob), digest)
     };
-    let (index, images) = (blob("index").0, [blob("old"), blob("silent")]);
-    for ((manifest, config), created) in images.into_iter().zip([Some(1), None]) {
+    let index = blob(&mut builder, "index").0;
+    for (number, (platform, created)) in images.iter().enumerate() {
+        let (manifest, config) = blob(&mut builder, &number.to_string());
         builder.manifest(index, manifest);
         builder.image(ImageFacts {
             manifest,
             config,
-            platform: "linux/amd64".to_owned(),
-            created,
+            platform: (*platform).to_owned(),
+            created: *created,
             labels: "{}".to_owned(),
             last_used_at: None,
             chain: None,
+            chain_key: None,
             layers: Vec::new(),
         });
     }
@@ -313,8 +324,26 @@ fn an_index_is_not_older_than_anything_if_one_of_its_images_says_nothing() {
         pinned: false,
     };
     builder.root(RootKind::Name(name), vec![index]);
-    let policy = Policy { scope: Scope::Unused, until: Some(5), ..Policy::default() };
-    let plan = plan(&builder.build(), &policy);
-    assert_eq!(plan.kept[0].stays, [Stays::BuiltAt(None)]);
-    assert!(plan.names.is_empty());
+    plan(&builder.build(), &Policy { scope: Scope::Unused, until: Some(moment), ..Policy::default() })
+}
+
+#[test]
+fn an_index_is_as_old_as_the_newest_of_its_platforms_that_says_it() {
+    let platform = "linux/amd64";
+    for images in [
+        &[(platform, Some(1)), (platform, None)][..],
+        &[(platform, Some(1)), ("unknown/unknown", None)],
+        &[("unknown/unknown", Some(9)), (platform, Some(4))],
+    ] {
+        assert_eq!(until(5, images).names.len(), 1, "{images:?}");
+    }
+    for (images, built) in [
+        (&[(platform, None)][..], None),
+        (&[("unknown/unknown", Some(1))], None),
+        (&[(platform, Some(1)), (platform, Some(5))], Some(5)),
+    ] {
+        let plan = until(5, images);
+        assert_eq!(plan.kept[0].stays, [Stays::BuiltAt(built)]);
+        assert!(plan.names.is_empty());
+    }
 }

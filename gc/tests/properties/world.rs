@@ -110,6 +110,16 @@ pub(crate) fn digest(text: &str) -> Digest {
     Digest::sha256_of(text.as_bytes())
 }
 
+/// The key of a stack with one more layer.
+fn above(key: &str, layer: usize) -> String {
+    digest(&format!("{key} {layer}")).to_string()
+}
+
+/// The key of a stack.
+fn top(layers: &[(usize, LayerFacts)]) -> Option<String> {
+    layers.iter().fold(None, |key, (layer, _)| Some(above(&key.unwrap_or_default(), *layer)))
+}
+
 #[derive(Default)]
 struct Maker {
     graph: GraphBuilder,
@@ -160,7 +170,7 @@ impl Maker {
     fn chain(&mut self, owner: &str, layers: &[(usize, LayerFacts)], fixup: bool) -> Option<usize> {
         let (mut key, mut below) = (String::new(), None);
         for (name, layer) in layers {
-            key = digest(&format!("{key} {name}")).to_string();
+            key = above(&key, *name);
             let (snapshot, new) = self.snapshot(owner, &key);
             if new {
                 for child in layer.tree.into_iter().chain(below) {
@@ -271,6 +281,7 @@ impl Maker {
             labels: labels[image.4 as usize].to_owned(),
             last_used_at: image.5,
             chain,
+            chain_key: top(layers),
             layers: layers.iter().map(|(_, layer)| layer.clone()).collect(),
         });
         self.manifests.push(manifest);

@@ -167,18 +167,25 @@ impl Loader<'_> {
 
     fn edges(&mut self) -> Result<()> {
         let mut last = Last::default();
-        each(self.db, "SELECT parent, child, kind FROM edge", [], |row| {
+        // Rows come in the order of digests; few of them are of indexes.
+        let mut manifests: Vec<(usize, i64, usize)> = Vec::new();
+        each(self.db, "SELECT parent, child, kind, position FROM edge", [], |row| {
             let parent = last.or_find(row, |row| self.blob(row, 0))?;
             // What an index names need not be here.
             let child = self.here(row, 1)?;
             match (text(row, 2)?, child) {
-                ("manifest", Some(child)) => self.graph.manifest(parent, child),
+                ("manifest", Some(child)) => manifests.push((parent, get(row, 3)?, child)),
                 ("config" | "layer" | "subject", Some(child)) => self.graph.edge(parent, child),
                 ("manifest" | "config" | "layer" | "subject", None) => {}
                 (kind, _) => return Err(invalid("kind of edge", kind)),
             }
             Ok(())
-        })
+        })?;
+        manifests.sort_unstable();
+        for (parent, _, child) in manifests {
+            self.graph.manifest(parent, child);
+        }
+        Ok(())
     }
 
     fn images(&mut self) -> Result<()> {
@@ -187,7 +194,8 @@ impl Loader<'_> {
         let query = "SELECT manifest, config, platform, created, labels, last_used_at, chain_id FROM image";
         each(self.db, query, [], |row| {
             let manifest = self.blob(row, 0)?;
-            let chain = optional(row, 6)?.and_then(|chain| self.graph.graph.index.snapshot(LOCAL, chain));
+            let chain_key = optional(row, 6)?;
+            let chain = chain_key.and_then(|chain| self.graph.graph.index.snapshot(LOCAL, chain));
             by_manifest.insert(manifest, images.len());
             images.push(ImageFacts {
                 manifest,
@@ -197,6 +205,7 @@ impl Loader<'_> {
                 labels: text(row, 4)?.to_owned(),
                 last_used_at: get(row, 5)?,
                 chain,
+                chain_key: chain_key.map(str::to_owned),
                 layers: Vec::new(),
             });
             Ok(())

@@ -142,6 +142,8 @@ pub struct ImageFacts {
     pub last_used_at: Option<UnixSeconds>,
     /// Index of the snapshot of all its layers, if it is unpacked.
     pub chain: Option<usize>,
+    /// The chain ID of all its layers, which is the key of that snapshot with whoever has it; none without layers.
+    pub chain_key: Option<String>,
     /// Its layers, lowest first.
     pub layers: Vec<LayerFacts>,
 }
@@ -168,10 +170,13 @@ pub struct Graph {
     pub unsynced: Vec<usize>,
     /// Trees that are written to, by index: their sizes are not known.
     pub uncounted: Vec<usize>,
+    /// Blobs and trees of layers that are damaged or not on the disk, by index, if somebody has looked
+    /// ([`Store::note_missing`]).
+    pub missing: HashSet<usize>,
     /// Where the edges of each node begin in `targets`.
     starts: Vec<u32>,
     targets: Vec<u32>,
-    /// Which blob names which manifest: parent and child, by parent.
+    /// Which blob names which manifest: parent and child, by parent, and of each in the order of the index.
     manifests: Vec<(u32, u32)>,
     index: Index,
 }
@@ -213,7 +218,7 @@ impl Graph {
         self.targets[range].iter().map(|child| *child as usize)
     }
 
-    /// Indices of the manifests and indexes that an index names.
+    /// Indices of the manifests and indexes that an index names, in its order.
     pub fn manifests(&self, index: usize) -> impl Iterator<Item = usize> + '_ {
         let parent = small(index);
         let first = self.manifests.partition_point(|(other, _)| *other < parent);
@@ -258,7 +263,7 @@ impl GraphBuilder {
         self.edges.push((small(parent), small(child)));
     }
 
-    /// An index names a manifest; it needs it.
+    /// An index names a manifest, after those that were added before; it needs it.
     pub fn manifest(&mut self, parent: usize, child: usize) {
         self.edge(parent, child);
         self.graph.manifests.push((small(parent), small(child)));
@@ -295,7 +300,7 @@ impl GraphBuilder {
             targets[*place as usize] = *child;
             *place += 1;
         }
-        self.graph.manifests.sort_unstable();
+        self.graph.manifests.sort_by_key(|(parent, _)| *parent);
         self.graph.starts = starts;
         self.graph.targets = targets;
         self.graph

@@ -81,6 +81,23 @@ fn privileged_a_copy_of_a_mount_counts_unless_forced() {
     store.assert_no_leftovers();
 }
 
+/// Nobody is told that space is free which is not.
+#[test]
+fn privileged_what_is_mounted_elsewhere_is_not_told_to_be_gone() {
+    let Some(store) = with_small() else { return };
+    let place = store.dir().join("place");
+    std::fs::create_dir(&place).unwrap();
+    store.ok(["mount", SMALL, place.to_str().unwrap()]);
+    let elsewhere = Elsewhere::doing(&store, "true");
+    store.ok(["umount", place.to_str().unwrap()]);
+    let told = store.ok(["gc", "-v", "--filter", "reference=localhost/small"]);
+    assert!(told.contains("Untagged: ") && told.contains("Deleted blob: "), "{told}");
+    assert!(!told.contains("tree"), "{told}");
+    drop(elsewhere);
+    assert!(store.ok(["gc"]).contains("Deleted unknown: "));
+    store.assert_no_leftovers();
+}
+
 /// As in a container, whose process has the files as its root, and no other mount of them.
 #[test]
 fn privileged_what_a_process_has_as_its_root_is_not_removed_by_force() {

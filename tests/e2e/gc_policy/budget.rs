@@ -52,6 +52,50 @@ fn privileged_garbage_counts_towards_the_goal() {
     assert_eq!(planned(&store, &["--free", "300kB"]), ["localhost/i4:1"]);
 }
 
+/// As after a collection that was killed while it unlinked.
+#[test]
+fn privileged_what_goes_anyway_counts_towards_the_goal() {
+    let Some(store) = store() else { return };
+    let name = format!("sha256:{}", "0".repeat(64));
+    for path in ["trash/one/file", "junk", &format!("partial/{}", name.replace(':', "-"))] {
+        let path = store.root().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, vec![1; 200_000]).unwrap();
+    }
+    let options = &["--interrupted", "--free", "550kB"][..];
+    assert_eq!(planned(&store, options), [""; 0]);
+    let policy = store.dir().join("policy.toml");
+    std::fs::write(&policy, "free = \"400kB\"\n").unwrap();
+    let why = store.ok(["why", "--policy", policy.to_str().unwrap(), "localhost/i1:1"]);
+    assert!(why.contains("enough"), "{why}");
+    let run = store.run([&["gc"], options].concat()).success();
+    assert!(run.stdout.contains("partial download") && run.stderr.is_empty(), "{run}");
+    assert_eq!(names(&store).len(), 4);
+    assert_eq!(planned(&store, options).len(), 3);
+}
+
+/// Something is mounted in the trash.
+#[test]
+fn privileged_what_is_gone_is_told_even_if_something_cannot_be_deleted() {
+    let Some(store) = store() else { return };
+    let held = store.root().join("trash/held/files");
+    std::fs::create_dir_all(&held).unwrap();
+    let mount =
+        std::process::Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&held).status().unwrap();
+    assert!(mount.success());
+    let runs = [store.run(["gc", "--all", "--free", "200kB"]), store.run(["image", "prune", "-af"])];
+    let umount = std::process::Command::new("umount").arg(&held).status().unwrap();
+    assert!(umount.success());
+    for (run, word) in runs.into_iter().zip(["Untagged: ", "untagged: "]) {
+        assert!(run.stdout.contains(word), "{run}");
+        assert!(run.stderr.contains("hint: `layerstore gc` tries again"), "{run}");
+        run.failure(4);
+    }
+    assert!(names(&store).is_empty());
+    store.ok(["gc"]);
+    store.assert_no_leftovers();
+}
+
 #[test]
 fn privileged_a_goal_that_is_missed_says_who_stood_in_the_way() {
     let Some(store) = store() else { return };

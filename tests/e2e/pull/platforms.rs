@@ -127,3 +127,16 @@ fn privileged_all_tags_and_a_tag_contradict_each_other() {
     pull(&store, &["-a", &registry.reference("a:1")]).failure(2);
     pull(&store, &["-a", &registry.reference("a")]).failure(3);
 }
+
+#[test]
+fn privileged_sizes_and_plans_are_of_the_image_that_is_listed() {
+    let Some((store, _registry, _proxy, name)) = index() else { return };
+    pull(&store, &["--all-platforms", &name]).success();
+    let listed = store.ok(["images", "--format", "{{.ID}} {{.Size}}"]);
+    let (id, size) = listed.trim_end().split_once(' ').unwrap();
+    let detailed = store.ok(["df", "-v"]);
+    let row = detailed.lines().find(|line| line.contains(id));
+    assert!(row.is_some_and(|row| row.contains(size)), "{listed}{detailed}");
+    let planned = store.json_lines(["gc", "--dry-run", "--all", "--format", "json"]);
+    assert!(planned[0]["ID"].as_str().unwrap().contains(id), "{listed}{}", planned[0]);
+}

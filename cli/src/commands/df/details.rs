@@ -44,7 +44,7 @@ pub(super) fn text(found: &DetailedUsage, now: i64) -> Result<String, Failure> {
         text.push_str("\nUnknown files, which `gc` deletes:\n\n");
         for (path, size) in &found.usage.unknown {
             let path = printable(&path.to_string_lossy());
-            text.push_str(&format!("{path} ({})\n", human_size4(size.allocated)));
+            text.extend([path.as_str(), " (", &human_size4(size.allocated), ")\n"]);
         }
     }
     Ok(text)

@@ -88,9 +88,9 @@ fn picture_of(found: &DetailedUsage, digests: &LayerDigests, now: i64) -> Pictur
     for (number, image) in found.images.iter().enumerate() {
         let mut own = Vec::new();
         for variant in &image.variants {
-            let names = digests.get(&variant.manifest);
+            let digests = digests.get(&variant.manifest);
             for (position, layer) in variant.layers.iter().enumerate() {
-                let Some(named) = names.and_then(|names| names.get(position)) else { continue };
+                let Some(named) = digests.and_then(|digests| digests.get(position)) else { continue };
                 let key = named.diff_id.to_string();
                 let at = *index.entry(key.clone()).or_insert_with(|| {
                     layers.push(PictureLayer { diff_id: key, ..PictureLayer::default() });

@@ -98,7 +98,7 @@ impl Layerstore {
             refuse_pinned(name, found, &untag)?;
         }
         let last = untag.len() == found.names.len();
-        if !last && !force {
+        if !force {
             self.refuse_last_source(name, found, &untag)?;
         }
         if last && !force {
@@ -138,9 +138,12 @@ impl Layerstore {
             let sources = self.store.pulled_names_with(&blob)?;
             let last = !sources.is_empty() && sources.iter().all(|source| untag.contains(source));
             if last && self.store.is_evicted(&blob, &diff_id)? {
-                let others = found.names.iter().filter(|other| !untag.contains(other));
-                let others = others.map(|other| familiar(other)).collect();
-                return Err(Error::LastSource { name: name.to_owned(), others });
+                let mut others = self.store.names_with(&blob)?;
+                others.retain(|other| !untag.contains(other));
+                if !others.is_empty() {
+                    let others = others.iter().map(|other| familiar(other)).collect();
+                    return Err(Error::LastSource { name: name.to_owned(), others });
+                }
             }
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use layerstore_oci::{Digest, NamePattern, Reference};
-use layerstore_store::{Graph, NameRoot, UnixSeconds};
+use layerstore_store::{Graph, NameRoot, RootKind, UnixSeconds};
 
 use crate::group::{Group, User, groups, is_digest, is_local, users};
 
@@ -126,6 +126,8 @@ pub enum Stays {
     NoTrees,
     /// It was not pulled, so that nobody knows where to fetch it again.
     NotPulled,
+    /// Layers of it were evicted that other images need, and this name tells where to fetch them.
+    Source(String),
 }
 
 /// What a policy says of one group of names.
@@ -168,8 +170,48 @@ pub(crate) fn judge(graph: &Graph, policy: &Policy) -> Vec<Verdict> {
         }
         verdicts.push(Verdict { group, names, stays, last_use });
     }
+    if policy.evict.is_none() {
+        keep_sources(graph, &mut verdicts);
+    }
     verdicts.sort_by_key(|verdict| (verdict.last_use, verdict.group.target));
     verdicts
+}
+
+/// Keeps the names that tell where evicted layers of images that stay can be fetched again.
+fn keep_sources(graph: &Graph, verdicts: &mut [Verdict]) {
+    let evicted = |image: usize| {
+        let layers = graph.images[image].layers.iter();
+        layers.filter(|layer| layer.blob.is_none()).filter_map(|layer| layer.tree)
+    };
+    if (0..graph.images.len()).all(|image| evicted(image).next().is_none()) {
+        return;
+    }
+    let goes = |verdict: &&Verdict| verdict.names.len() == verdict.group.names.len();
+    let going: HashSet<usize> =
+        verdicts.iter().filter(goes).flat_map(|verdict| &verdict.group.images).copied().collect();
+    let staying = (0..graph.images.len()).filter(|image| !going.contains(image));
+    let needed: HashSet<usize> = staying.flat_map(evicted).collect();
+    for verdict in verdicts {
+        if !verdict.group.images.iter().flat_map(|image| evicted(*image)).any(|tree| needed.contains(&tree)) {
+            continue;
+        }
+        let Verdict { group, names, stays, .. } = verdict;
+        let pulled = |root: usize| match &graph.roots[root].kind {
+            RootKind::Name(name) if name.pulled_at.is_some() => Some(familiar(&name.name)),
+            _ => None,
+        };
+        let gone: HashSet<usize> = names.iter().map(|(root, _)| *root).collect();
+        if group.names.iter().any(|root| !gone.contains(root) && pulled(*root).is_some()) {
+            continue;
+        }
+        names.retain(|(root, _)| match pulled(*root) {
+            Some(name) => {
+                stays.push(Stays::Source(name));
+                false
+            }
+            None => true,
+        });
+    }
 }
 
 /// Why all names of a group stay.

@@ -58,18 +58,25 @@ impl Store {
     /// The names, of all owners, that were pulled and lead to a manifest with this layer, those pulled last first. Their
     /// registries had the blob.
     pub fn pulled_names_with(&self, layer: &Digest) -> Result<Vec<String>> {
+        self.names_where(layer, "r.pulled_at IS NOT NULL")
+    }
+
+    /// All names, of all owners, that lead to a manifest with this layer.
+    pub fn names_with(&self, layer: &Digest) -> Result<Vec<String>> {
+        self.names_where(layer, "true")
+    }
+
+    fn names_where(&self, layer: &Digest, condition: &str) -> Result<Vec<String>> {
         let action = "look for where a layer came from";
+        let query = format!(
+            "WITH RECURSIVE above (digest) AS ( \
+                 SELECT parent FROM edge WHERE child = ?1 AND kind = 'layer' \
+                 UNION SELECT e.parent FROM above AS a JOIN edge AS e ON e.child = a.digest AND e.kind = 'manifest') \
+             SELECT r.name FROM above AS a JOIN reference AS r ON r.target = a.digest \
+             WHERE {condition} GROUP BY r.name ORDER BY max(r.pulled_at) DESC, r.name"
+        );
         self.database().read(action, |db| {
-            let mut query = db
-                .prepare_cached(
-                    "WITH RECURSIVE above (digest) AS ( \
-                         SELECT parent FROM edge WHERE child = ?1 AND kind = 'layer' \
-                         UNION SELECT e.parent FROM above AS a \
-                         JOIN edge AS e ON e.child = a.digest AND e.kind = 'manifest') \
-                     SELECT r.name FROM above AS a JOIN reference AS r ON r.target = a.digest \
-                     WHERE r.pulled_at IS NOT NULL GROUP BY r.name ORDER BY max(r.pulled_at) DESC, r.name",
-                )
-                .db(action)?;
+            let mut query = db.prepare_cached(&query).db(action)?;
             let names = query.query_map([layer.to_string()], |row| row.get(0)).db(action)?;
             names.collect::<rusqlite::Result<_>>().db(action)
         })

@@ -22,7 +22,7 @@ use crate::session::{Session, TreeDirectory};
 use crate::store::Store;
 use crate::tables::Tables;
 use crate::tree::{self, Usage};
-use crate::walk::blocks;
+use crate::walk::{blocks, blocks_of_open};
 
 /// A complete blob to publish.
 #[derive(Debug)]
@@ -137,7 +137,7 @@ impl Store {
             placed.blobs.push(PlacedBlob {
                 digest,
                 size: blob.received.size(),
-                allocated: blocks(&stat),
+                allocated: blocks_of_open(blob.received.file(), &stat),
                 media_type: blob.media_type,
                 diff_id: blob.diff_id,
             });

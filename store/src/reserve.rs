@@ -8,7 +8,9 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::io::Errno;
 
+use crate::error::{IoContext as _, Result};
 use crate::layout::Layout;
 
 /// What is kept: enough for the index of the log, and for some transactions.
@@ -24,9 +26,13 @@ pub(crate) fn keep(layout: &Layout) {
     if path.exists() {
         return;
     }
-    if !is_plenty(layout) {
-        return;
+    if is_plenty(layout) {
+        make(layout);
     }
+}
+
+fn make(layout: &Layout) {
+    let path = layout.reserve();
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
     if let Ok(file) = made
         && fallocate(&file, FallocateFlags::empty(), 0, RESERVE).is_err()
@@ -41,14 +47,28 @@ pub(crate) fn is_plenty(layout: &Layout) -> bool {
     statvfs(layout.root()).is_ok_and(|space| space.f_bavail.saturating_mul(space.f_frsize) >= PLENTY)
 }
 
+/// Takes the space back that was given up, if it is still there: what looks at a full disk, again and again perhaps, leaves it
+/// to what clears it.
+pub(crate) fn take_back(layout: &Layout) {
+    let free = statvfs(layout.root()).map_or(0, |space| space.f_bavail.saturating_mul(space.f_frsize));
+    if free >= RESERVE + INDEX {
+        make(layout);
+    }
+}
+
 /// Gives the reserve up on a full disk with blocks smaller than 4 KiB. SQLite gets the space for the index of its log with
 /// a byte in each 4 KiB of it, which are memory that it shares with others: where the rest has no blocks and there are none
 /// left, the kernel kills who writes there.
-pub(crate) fn give_up_early(layout: &Layout) {
-    let Ok(space) = statvfs(layout.root()) else { return };
-    if space.f_frsize < 4096 && space.f_bavail.saturating_mul(space.f_frsize) < INDEX {
-        give_up(layout);
+pub(crate) fn give_up_early(layout: &Layout) -> Result<()> {
+    let needed = || {
+        let space = statvfs(layout.root()).context("ask the filesystem of", layout.root())?;
+        Ok(space.f_frsize < 4096 && space.f_bavail.saturating_mul(space.f_frsize) < INDEX)
+    };
+    // Without it there is only the end that the kernel would make.
+    if needed()? && (!give_up(layout) || needed()?) {
+        return Err(Errno::NOSPC).context("make room for the index of the log in", layout.root());
     }
+    Ok(())
 }
 
 /// Gives the reserve up for what has failed. Tells whether it was there, so that trying again makes sense.

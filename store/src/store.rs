@@ -46,6 +46,16 @@ struct Inner {
     life: Life,
     namespace: i64,
     lock_salt: String,
+    /// Whether the disk was so full that the reserve had to go for this to be opened.
+    given_up: bool,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.given_up {
+            reserve::take_back(&self.layout);
+        }
+    }
 }
 
 impl Store {
@@ -56,7 +66,8 @@ impl Store {
         refuse_strangers(&layout)?;
         let durable = Durable::new(surroundings.disk, root.clone())?;
         create_directories(&layout)?;
-        reserve::give_up_early(&layout);
+        let had_reserve = layout.reserve().exists();
+        reserve::give_up_early(&layout)?;
         let database = match Database::open(&layout, durable.clone()) {
             // A file that has to be made does not even find an inode, which SQLite does not tell apart.
             Err(error) if error.is_full_or_no_file() && reserve::give_up(&layout) => {
@@ -64,12 +75,13 @@ impl Store {
             }
             opened => opened?,
         };
+        let given_up = had_reserve && !layout.reserve().exists();
         reserve::keep(&layout);
         let lock_salt = database.lock_salt()?;
         let life = Life::of(&root).context("identify the mount of", &root)?;
         let namespace = mount_namespace().context("look at", "/proc/self/ns/mnt")?;
         let clock = surroundings.clock;
-        Ok(Self(Arc::new(Inner { layout, database, durable, clock, life, namespace, lock_salt })))
+        Ok(Self(Arc::new(Inner { layout, database, durable, clock, life, namespace, lock_salt, given_up })))
     }
 
     /// Where things are.

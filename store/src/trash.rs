@@ -14,6 +14,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
@@ -40,6 +41,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(60);
 /// For so long after a sign of them others count as being at work.
 const AT_WORK: Duration = Duration::from_secs(1);
 
+/// For who unlinks to the end.
+static NEVER: AtomicBool = AtomicBool::new(false);
+
 impl Store {
     /// Unlinks everything in the trash. What another process unlinks at the same time is waited for, not fought for, and
     /// what cannot be unlinked does not keep the rest. Returns how many names were there.
@@ -51,7 +55,7 @@ impl Store {
         let mut failed = None;
         let mut busy = Vec::new();
         for path in &names {
-            match self.unlink_unless_locked(path, FlockOperation::NonBlockingLockExclusive) {
+            match self.unlink_unless_locked(path, FlockOperation::NonBlockingLockExclusive, &NEVER) {
                 Ok(true) => {}
                 Ok(false) => busy.push(path),
                 Err(error) => drop(failed.get_or_insert(error)),
@@ -59,19 +63,36 @@ impl Store {
         }
         // Whoever was at them is done, or dead.
         for path in busy {
-            if let Err(error) = self.unlink_unless_locked(path, FlockOperation::LockExclusive) {
+            if let Err(error) = self.unlink_unless_locked(path, FlockOperation::LockExclusive, &NEVER) {
                 failed.get_or_insert(error);
             }
         }
         failed.map_or(Ok(names.len()), Err)
     }
 
+    /// Unlinks what is in the trash beside other work, until that is done and says so. What another process unlinks is left to
+    /// it, and what is left to the next.
+    pub fn empty_trash_until(&self, done: &AtomicBool) -> Result<()> {
+        for path in entries(&self.layout().trash())? {
+            if done.load(Ordering::Relaxed) {
+                break;
+            }
+            self.unlink_unless_locked(&path, FlockOperation::NonBlockingLockExclusive, done)?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn unlink_trashed(&self, path: &Path) -> Result<()> {
-        self.unlink_unless_locked(path, FlockOperation::LockExclusive).map(drop)
+        self.unlink_unless_locked(path, FlockOperation::LockExclusive, &NEVER).map(drop)
     }
 
     /// Tells whether it was unlinked here; false if somebody else is at it.
-    fn unlink_unless_locked(&self, path: &Path, operation: FlockOperation) -> Result<bool> {
+    fn unlink_unless_locked(
+        &self,
+        path: &Path,
+        operation: FlockOperation,
+        done: &AtomicBool,
+    ) -> Result<bool> {
         let flags = OFlags::NOFOLLOW | OFlags::DIRECTORY | OFlags::NONBLOCK;
         let opened =
             OpenOptions::new().read(true).custom_flags(i32::try_from(flags.bits()).unwrap_or(0)).open(path);
@@ -84,17 +105,17 @@ impl Store {
             },
             Err(_) => None,
         };
-        self.unlink_by_portions(path).context("delete", path).map(|()| true)
+        self.unlink_by_portions(path, done).context("delete", path).map(|()| true)
     }
 
-    fn unlink_by_portions(&self, path: &Path) -> io::Result<()> {
+    fn unlink_by_portions(&self, path: &Path, done: &AtomicBool) -> io::Result<()> {
         let trash = self.layout().trash();
         let mut left = AT_ONCE;
         let rest = remove_while(vec![path.to_owned()], &trash, &mut |_| {
             left -= 1;
-            Ok(left > 0)
+            Ok(left > 0 && !done.load(Ordering::Relaxed))
         })?;
-        if rest.is_empty() {
+        if rest.is_empty() || done.load(Ordering::Relaxed) {
             return Ok(());
         }
         // On a thread of its own, since not everybody may take the priority of theirs back.
@@ -102,7 +123,10 @@ impl Store {
             let unlinking = scope.spawn(|| {
                 rustix::process::setpriority_process(None, LOW_PRIORITY).unwrap_or_default();
                 let mut pace = Pace::new(self);
-                remove_while(rest, &trash, &mut |directory| pace.unlinked(directory).map(|()| true))
+                remove_while(rest, &trash, &mut |directory| {
+                    pace.unlinked(directory)?;
+                    Ok(!done.load(Ordering::Relaxed))
+                })
             });
             unlinking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).map(drop)
         })
@@ -244,6 +268,18 @@ mod tests {
             assert_eq!(emptying.join().unwrap().unwrap(), 2);
         });
         assert!(!held.exists());
+    }
+
+    #[test]
+    fn beside_other_work_it_ends_with_that_and_waits_for_nobody() {
+        let (_dir, store) = store();
+        let (held, free) = (fill(&store, "held", 1), fill(&store, "free", 1));
+        let lock = File::open(&held).unwrap();
+        flock(&lock, FlockOperation::LockExclusive).unwrap();
+        store.empty_trash_until(&AtomicBool::new(true)).unwrap();
+        assert!(free.exists(), "the other work is done");
+        store.empty_trash_until(&AtomicBool::new(false)).unwrap();
+        assert!(held.exists() && !free.exists());
     }
 
     #[test]

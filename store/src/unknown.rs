@@ -184,6 +184,10 @@ impl<'a> Sorter<'a> {
     }
 
     fn stray(&mut self, path: &Path) -> Result<Fate> {
+        // Somebody has put it in a strange place, but it is theirs.
+        if path.join("layerstore.db").symlink_metadata().is_ok() {
+            return Ok(Fate::Used("another store that is in it".to_owned()));
+        }
         let namespace = self.store.namespace();
         match self.tables().user_of(path) {
             Some(user) => Ok(Fate::Used(user.describe(namespace))),

@@ -235,6 +235,17 @@ pub(crate) fn blocks(stat: &rustix::fs::Stat) -> u64 {
     u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512)
 }
 
+/// The same of a file that is complete and still open: XFS has given it some more, which it takes back when it is closed
+/// (xfs(5), `allocsize`).
+pub(crate) fn blocks_of_open(file: impl AsFd, stat: &rustix::fs::Stat) -> u64 {
+    /// `XFS_SUPER_MAGIC` of linux/magic.h.
+    const XFS: u64 = 0x5846_5342;
+    let content = u64::try_from(stat.st_size).unwrap_or(0).next_multiple_of(4096);
+    let is_xfs = || rustix::fs::fstatfs(file).is_ok_and(|found| u64::try_from(found.f_type) == Ok(XFS));
+    let blocks = blocks(stat);
+    if blocks > content && is_xfs() { content } else { blocks }
+}
+
 /// Whether it may have other names.
 pub(crate) fn is_linked(found: &Statx) -> bool {
     found.stx_nlink > 1 && !is_directory(found)

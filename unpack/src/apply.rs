@@ -244,7 +244,12 @@ impl<'a> Applier<'a> {
 
     /// Counts the blocks of a file that is complete. Directories still grow: theirs are counted at the end.
     pub(crate) fn count_blocks(&mut self, file: BorrowedFd<'_>, path: &[u8]) -> Result<()> {
-        self.result.usage.add_blocks(&fstat(file).entry("look at", path)?);
+        let stat = fstat(file).entry("look at", path)?;
+        if is_larger_than_its_content(&stat) && has_room_behind_files(file) {
+            self.result.usage.allocated = self.result.usage.allocated.saturating_add(content_blocks(&stat));
+        } else {
+            self.result.usage.add_blocks(&stat);
+        }
         Ok(())
     }
 
@@ -397,7 +402,8 @@ impl Usage {
             if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
                 self.bytes = self.bytes.saturating_sub(u64::try_from(stat.st_size).unwrap_or(0));
             }
-            self.allocated = self.allocated.saturating_sub(blocks(stat));
+            let counted = if is_larger_than_its_content(stat) { content_blocks(stat) } else { blocks(stat) };
+            self.allocated = self.allocated.saturating_sub(counted);
         }
         self.inodes = self.inodes.saturating_sub(1);
     }
@@ -406,6 +412,24 @@ impl Usage {
 /// The bytes of a file's blocks: as `du` counts, in units of 512 bytes whatever the filesystem's are (stat(2)).
 pub(crate) fn blocks(stat: &Stat) -> u64 {
     u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512)
+}
+
+/// Whether a file has more blocks than its content needs. XFS gives those that are written to some more, which it takes back
+/// when they are closed (xfs(5), `allocsize`); others may need some to keep track of the file.
+fn is_larger_than_its_content(stat: &Stat) -> bool {
+    let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    is_file && stat.st_size >= 64 << 10 && blocks(stat) > content_blocks(stat)
+}
+
+fn content_blocks(stat: &Stat) -> u64 {
+    let block = u64::try_from(stat.st_blksize).unwrap_or(0).clamp(512, 4096);
+    u64::try_from(stat.st_size).unwrap_or(0).next_multiple_of(block)
+}
+
+fn has_room_behind_files(file: BorrowedFd<'_>) -> bool {
+    /// `XFS_SUPER_MAGIC` of linux/magic.h.
+    const XFS: u64 = 0x5846_5342;
+    rustix::fs::fstatfs(file).is_ok_and(|found| u64::try_from(found.f_type) == Ok(XFS))
 }
 
 impl Privileged {

@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use layerstore_archive::{ArchivedImage, Source as ArchiveSource};
@@ -120,18 +121,21 @@ impl Layerstore {
     }
 
     /// Does `work` in a store that others may have left untidy: what killed commands left is thrown away before, and
-    /// unlinked beside it.
+    /// unlinked beside it, as far as that gets.
     pub(crate) fn tidily<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.store.forget_stale_mounts()?;
         self.store.recover()?;
         self.store.settle()?;
+        let done = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
-                if let Err(error) = self.store.empty_trash() {
+                if let Err(error) = self.store.empty_trash_until(&done) {
                     tracing::warn!(%error, "the trash is not empty");
                 }
             });
-            work()
+            let result = work();
+            done.store(true, Ordering::Relaxed);
+            result
         })
     }
 

@@ -158,6 +158,9 @@ pub(crate) fn reason(stays: &Stays, now: i64) -> String {
         Stays::Enough => "enough is freed without it".to_owned(),
         Stays::NoBlobs => "some of its layers are not here as blobs".to_owned(),
         Stays::NoTrees => "some of its layers are not unpacked".to_owned(),
+        Stays::Source(name) => {
+            format!("{name} tells where to fetch layers that other images need and that were evicted")
+        }
         Stays::NotPulled => "it was not pulled, so nobody knows where to fetch it again".to_owned(),
     }
 }
@@ -180,6 +183,7 @@ fn word(stays: &Stays) -> &'static str {
         Stays::Enough => "enough",
         Stays::NoBlobs => "no-blobs",
         Stays::NoTrees => "no-trees",
+        Stays::Source(_) => "source",
         Stays::NotPulled => "not-pulled",
     }
 }
@@ -204,6 +208,7 @@ fn because(stays: &Stays) -> (&'static str, &'static str) {
         Stays::Enough => ("was not needed for it", "were not needed for it"),
         Stays::NoBlobs => ("has no blobs to unpack again", "have no blobs to unpack again"),
         Stays::NoTrees => ("is not unpacked", "are not unpacked"),
+        Stays::Source(_) => ("has evicted layers that others need", "have evicted layers that others need"),
         Stays::NotPulled => ("was not pulled", "were not pulled"),
     }
 }

@@ -180,6 +180,34 @@ impl Target<'_> {
     }
 }
 
+/// The names that tell where layers can be fetched again that were evicted, and that an image needs which stays.
+fn sources(world: &World, policy: &Policy) -> BTreeSet<usize> {
+    let targets = targets(world);
+    let goes = |target: &Target<'_>, root: usize, name: &NameRoot| target.may_go(policy, root, name);
+    let evicted = |image: &ImageFacts| -> BTreeSet<usize> {
+        image.layers.iter().filter(|layer| layer.blob.is_none()).filter_map(|layer| layer.tree).collect()
+    };
+    let mut going = BTreeSet::new();
+    for target in &targets {
+        if target.names.iter().all(|(root, name)| goes(target, *root, name)) {
+            going.extend(target.images.iter().map(|image| image.manifest));
+        }
+    }
+    let mut needed = BTreeSet::new();
+    for image in world.graph.images.iter().filter(|image| !going.contains(&image.manifest)) {
+        needed.extend(evicted(image));
+    }
+    let mut sources = BTreeSet::new();
+    for target in &targets {
+        let pulled = target.names.iter().filter(|(_, name)| name.pulled_at.is_some());
+        let has = target.images.iter().any(|image| !evicted(image).is_disjoint(&needed));
+        if has && pulled.clone().all(|(root, name)| goes(target, *root, name)) {
+            sources.extend(pulled.map(|(root, _)| *root));
+        }
+    }
+    sources
+}
+
 proptest! {
     #![proptest_config(cases())]
 
@@ -191,6 +219,7 @@ proptest! {
         for target in targets(&world) {
             expected.extend(target.names.iter().filter(|(root, name)| target.may_go(&policy, *root, name)).map(|(root, _)| *root));
         }
+        let expected: BTreeSet<usize> = expected.difference(&sources(&world, &policy)).copied().collect();
         prop_assert_eq!(removed(&world, &plan), expected);
         prop_assert_eq!(plan.goal, None);
     }
@@ -214,8 +243,10 @@ proptest! {
         };
         let freed = |gone: &BTreeSet<usize>| all - sum(kept(&world, gone));
         let mut gone = BTreeSet::new();
+        let sources = sources(&world, &policy);
         for target in targets(&world) {
-            let whole = target.names.iter().all(|(root, name)| target.may_go(&policy, *root, name));
+            let may_go = |root: usize, name: &NameRoot| target.may_go(&policy, root, name) && !sources.contains(&root);
+            let whole = target.names.iter().all(|(root, name)| may_go(*root, name));
             if whole && freed(&gone) < wanted {
                 gone.extend(target.names.iter().map(|(root, _)| *root));
             }

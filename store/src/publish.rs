@@ -22,7 +22,7 @@ use crate::session::{Session, TreeDirectory};
 use crate::store::Store;
 use crate::tables::Tables;
 use crate::tree::{self, Usage};
-use crate::walk::{blocks, blocks_of_open};
+use crate::walk::{blocks, blocks_of_open, mark_untouched};
 
 /// A complete blob to publish.
 #[derive(Debug)]
@@ -165,6 +165,7 @@ impl Store {
     /// What a tree takes together with the directory that it is in.
     pub(crate) fn with_own_directory(&self, id: &TreeId, usage: Usage) -> Result<Usage> {
         let directory = self.layout().tree(id);
+        mark_untouched(&directory)?;
         let own = blocks(&rustix::fs::lstat(&directory).context("examine", &directory)?);
         Ok(Usage { allocated: usage.allocated.saturating_add(own), ..usage })
     }

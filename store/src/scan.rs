@@ -23,7 +23,9 @@ use crate::place::{Entry, Place};
 use crate::session;
 use crate::size::Size;
 use crate::store::Store;
-use crate::walk::{Found, Home, Name, blocks, in_parallel, is_directory, is_linked, list, open_own, size_of};
+use crate::walk::{
+    Found, Home, Name, blocks, in_parallel, is_directory, is_linked, is_untouched, list, open_own, size_of,
+};
 
 /// What a store has beside its blobs and trees.
 #[derive(Debug, Clone, Default)]
@@ -127,6 +129,11 @@ impl Store {
         let trees = self.layout().overlay2();
         if let Some(trees) = open_own(&home, &trees)? {
             found.inside = in_parallel(&found.trees, |(path, id)| {
+                if let Found::Here(found) = home.look(&trees, id.as_str()).context("examine", path)?
+                    && is_untouched(&found)
+                {
+                    return Ok((vec![OsString::from("diff")], Vec::new()));
+                }
                 let opened = home.open_in(&trees, id.as_str()).context("open", path)?;
                 opened.map_or_else(
                     || Ok(Contents::default()),

@@ -10,7 +10,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, Statx, StatxFlags, openat, openat2, statx,
+    AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, Statx, StatxFlags, Timespec, Timestamps,
+    UTIME_OMIT, openat, openat2, statx, utimensat,
 };
 use rustix::io::Errno;
 
@@ -184,6 +185,21 @@ impl Home {
         way.truncate(depth);
         Ok((depth > 0).then_some(here))
     }
+}
+
+/// Marks the directory of a tree as one in which there is only what belongs there. Whoever adds or removes a name changes its
+/// time, so that a scan need not look into thousands of them.
+pub(crate) fn mark_untouched(tree: &Path) -> Result<()> {
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: 0, tv_nsec: 0 },
+    };
+    utimensat(CWD, tree, &times, AtFlags::SYMLINK_NOFOLLOW).context("set the times of", tree)
+}
+
+/// Whether a directory is still as it was marked.
+pub(crate) fn is_untouched(found: &Statx) -> bool {
+    (found.stx_mtime.tv_sec, found.stx_mtime.tv_nsec) == (0, 0)
 }
 
 /// The names in a directory that was just opened. One that was removed has none.

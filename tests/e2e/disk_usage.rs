@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use layerstore_testkit::disk::Disk;
 use layerstore_testkit::require;
 use layerstore_testkit::sandbox::Sandbox;
 
@@ -93,4 +94,14 @@ fn privileged_df_adds_up_to_what_du_says() {
     assert!(du(root) < before - 7_400_000, "{before} bytes before, {} after", du(root));
     store.assert_no_leftovers();
     store.ok(["umount", "--all"]);
+}
+
+/// XFS gives files that are being written more than they need.
+#[test]
+fn privileged_df_is_right_on_xfs() {
+    let (true, Some(images)) = (require::root(), require::images()) else { return };
+    let disk = Disk::xfs(1500);
+    let Some(store) = Sandbox::at(&disk.path().join("store")) else { return };
+    store.load(images.join("app.oci.tar"));
+    assert_adds_up(&store, "an image on XFS");
 }

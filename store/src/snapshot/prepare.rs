@@ -17,6 +17,7 @@ use crate::last_use;
 use crate::layout::TreeId;
 use crate::lock::{Claim, Key};
 use crate::store::Store;
+use crate::walk::mark_untouched;
 
 /// A snapshot to make.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +64,7 @@ impl Store {
         builder.create(&diff).context("create", &diff)?;
         // Whatever the umask says.
         rustix::fs::chmod(&diff, rustix::fs::Mode::from_raw_mode(0o755)).context("set the mode of", &diff)?;
+        mark_untouched(&path)?;
         Ok(tree)
     }
 

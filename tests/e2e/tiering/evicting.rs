@@ -49,7 +49,7 @@ fn privileged_the_last_name_to_fetch_by_stays() {
     store.ok(["gc", "--evict", "blobs"]);
     assert_eq!(have(&store, &image), 0);
     let told = store.run(["rmi", &name]).failure(IN_USE);
-    assert!(told.contains("localhost/mine:1") && told.contains("pull --no-unpack"), "{told}");
+    assert!(told.contains("localhost/mine:1"), "{told}");
     save(&store, &["-o", store.dir().join("out.tar").to_str().unwrap(), "localhost/mine:1"]).success();
     store.ok(["rmi", &name]);
     store.ok(["rmi", "localhost/mine:1"]);

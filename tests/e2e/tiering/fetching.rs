@@ -96,7 +96,7 @@ fn privileged_without_a_registry_that_has_them_nothing_begins() {
 
     // Or never known.
     store.ok(["tag", &name, "localhost/mine:1"]);
-    store.ok(["rmi", &name]);
+    store.ok(["rmi", "--force", &name]);
     let run = save(&store, &["-o", missing.to_str().unwrap(), "localhost/mine:1"]);
     assert!(run.stderr.contains("hint: `layerstore pull localhost/mine:1` finds out"), "{run}");
     let error = run.failure(3);

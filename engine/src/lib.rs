@@ -20,6 +20,7 @@ mod export;
 mod fixup;
 mod gone;
 mod images;
+mod in_use;
 mod info;
 mod layers;
 mod load;

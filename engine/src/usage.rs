@@ -44,7 +44,7 @@ pub struct Part {
     /// What they take.
     pub size: Size,
     /// Bytes of blocks that can be had back: those of unused images by `image prune --all`, those of containers that are
-    /// not mounted by removing them, all others by a collection without any policy.
+    /// not in use by removing them, all others by a collection without any policy.
     pub reclaimable: u64,
 }
 
@@ -227,7 +227,10 @@ impl Layerstore {
             total = Some(parts.iter().map(|(_, part)| part.size).sum());
             unknown = scan.unknown.into_iter().map(|unknown| (unknown.path, unknown.size)).collect();
         }
-        let mounted = containers.iter().filter(|container| container.mounted.is_some());
+        let in_use = self.containers_in_use()?;
+        let (active, idle): (Vec<&ContainerUsage>, Vec<&ContainerUsage>) = containers
+            .iter()
+            .partition(|container| container.mounted.is_some() || in_use.contains_key(&container.id));
         let usage = DiskUsage {
             images: Part {
                 count: account.image_ids as u64,
@@ -237,13 +240,9 @@ impl Layerstore {
             },
             containers: Part {
                 count: containers.len() as u64,
-                active: mounted.count() as u64,
+                active: active.len() as u64,
                 size: containers.iter().map(|container| container.size).sum(),
-                reclaimable: containers
-                    .iter()
-                    .filter(|container| container.mounted.is_none())
-                    .map(|container| container.size.allocated)
-                    .sum(),
+                reclaimable: idle.iter().map(|container| container.size.allocated).sum(),
             },
             parts,
             total,

@@ -13,6 +13,19 @@ impl NamePattern {
         Self(pattern.to_owned())
     }
 
+    /// A pattern that can fit a name. Error: why no name can fit it, in words about `PATTERN`.
+    pub fn parse(pattern: &str) -> Result<Self, String> {
+        match wrong(pattern) {
+            None => Ok(Self::new(pattern)),
+            Some(problem) => Err(format!("no name fits `{}`: {problem}", pattern.escape_debug())),
+        }
+    }
+
+    /// As it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Whether it fits.
     pub fn fits(&self, name: &Reference) -> bool {
         matches(&self.0, &name.familiar())
@@ -58,6 +71,49 @@ fn matches(pattern: &str, text: &str) -> bool {
             _ => return false,
         }
     }
+}
+
+/// Why a pattern fits no name at all.
+fn wrong(pattern: &str) -> Option<String> {
+    if pattern.is_empty() {
+        return Some("it is empty".to_owned());
+    }
+    let pattern: Vec<char> = pattern.chars().collect();
+    let mut p = 0;
+    while let Some(c) = pattern.get(p) {
+        let (literal, len) = match c {
+            '*' | '?' => (None, 1),
+            '[' => match set_len(&pattern[p + 1..]) {
+                Some(len) => (None, len + 1),
+                None => return Some("a set of characters is not well formed: `[a-z]` is one".to_owned()),
+            },
+            '\\' => match pattern.get(p + 1) {
+                Some(escaped) => (Some(*escaped), 2),
+                None => return Some("nothing follows the `\\` at its end".to_owned()),
+            },
+            plain => (Some(*plain), 1),
+        };
+        if let Some(c) = literal.filter(|c| !c.is_ascii_alphanumeric() && !"._-/:@+[]".contains(*c)) {
+            return Some(format!("no name has a `{}`", c.escape_debug()));
+        }
+        p += len;
+    }
+    None
+}
+
+/// The length of a set behind its `[`, if it is well formed.
+fn set_len(pattern: &[char]) -> Option<usize> {
+    let mut i = usize::from(pattern.first() == Some(&'^'));
+    let mut empty = true;
+    while pattern.get(i) != Some(&']') || empty {
+        character(pattern, &mut i)?;
+        if pattern.get(i) == Some(&'-') {
+            i += 1;
+            character(pattern, &mut i)?;
+        }
+        empty = false;
+    }
+    Some(i + 1)
 }
 
 /// The length of the first element of `pattern` if it fits `c`. It is not a star.
@@ -159,6 +215,35 @@ mod tests {
         ];
         for (pattern, text, expected) in cases {
             assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn what_no_name_can_fit_is_no_pattern() {
+        for (wrong, why) in [
+            ("", "it is empty"),
+            ("t/[a", "a set of characters is not well formed: `[a-z]` is one"),
+            ("[]a]", "a set of characters is not well formed: `[a-z]` is one"),
+            ("[x-]", "a set of characters is not well formed: `[a-z]` is one"),
+            ("a name", "no name has a ` `"),
+            ("ung\u{fc}ltig", "no name has a `\u{fc}`"),
+            ("a\u{1b}", "no name has a `\\u{1b}`"),
+            ("a\\*b", "no name has a `*`"),
+            ("a\\", "nothing follows the `\\` at its end"),
+        ] {
+            let error = NamePattern::parse(wrong).unwrap_err();
+            assert!(error.ends_with(&format!(": {why}")), "{wrong}: {error}");
+        }
+        for right in [
+            "*",
+            "a?",
+            "localhost:5000/a_b/*:[^a-c]*",
+            "[\\]a]",
+            "\\[::1\\]:5000/a",
+            "a/b@sha256:*",
+            "a[^\u{fc}]",
+        ] {
+            assert_eq!(NamePattern::parse(right).unwrap().as_str(), right);
         }
     }
 

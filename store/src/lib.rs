@@ -36,6 +36,7 @@ mod fixup;
 mod forget;
 mod graph;
 mod image;
+mod in_use;
 mod ingest;
 mod key;
 mod last_use;

@@ -5,7 +5,7 @@
 //! the directories of an overlay in its options, as they were given. `mount(2)` has no room for the names of all layers
 //! below; of those mounts only the writable tree is found, and the layers have the rows of the mount and the snapshot.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -88,6 +88,23 @@ impl Tables {
     /// A process that sees a mount of this tree, be it as a layer, writable or by itself.
     pub(crate) fn user(&self, tree: &TreeId) -> Option<User> {
         self.find(tree, |_| true)
+    }
+
+    /// The same for all trees that are `wanted`, in one pass.
+    pub(crate) fn users(&self, wanted: impl Fn(&TreeId) -> bool) -> HashMap<TreeId, User> {
+        let mut found = HashMap::new();
+        for table in &self.tables {
+            for line in table.text.split(|byte| *byte == b'\n') {
+                for tree in trees(line).filter(&wanted) {
+                    found.entry(tree).or_insert_with(|| User {
+                        namespace: table.namespace,
+                        pid: table.pid,
+                        point: mount_point(line),
+                    });
+                }
+            }
+        }
+        found
     }
 
     /// A process that has this tree in its root filesystem, as one in a container has. Other namespaces may have copies of
@@ -182,6 +199,16 @@ fn path_of(field: &[u8]) -> PathBuf {
     std::ffi::OsString::from_vec(unescape(field)).into()
 }
 
+/// What stands in `/ID/diff`.
+fn trees(line: &[u8]) -> impl Iterator<Item = TreeId> {
+    let ends = line.windows(5).enumerate().filter(|(_, window)| *window == b"/diff");
+    ends.filter_map(|(end, _)| {
+        let before = &line[..end];
+        let start = before.iter().rposition(|byte| *byte == b'/')?;
+        std::str::from_utf8(&before[start + 1..]).ok()?.parse().ok()
+    })
+}
+
 fn contains(table: &[u8], wanted: &[u8]) -> bool {
     table.windows(wanted.len()).any(|window| window == wanted)
 }
@@ -214,6 +241,8 @@ mod tests {
         ] {
             let tables = of(Some(1), line);
             let found = User { namespace: Some(1), pid: 7, point: "/m".into() };
+            assert_eq!(tables.users(|id| *id == tree), [(tree.clone(), found.clone())].into(), "{line}");
+            assert_eq!(tables.users(|id| *id == other), HashMap::new(), "{line}");
             assert_eq!((tables.user(&tree), tables.user(&other)), (Some(found), None), "{line}");
             assert_eq!(tables.rooted(&tree), None, "{line}");
             let rooted = of(None, &line.replace(" /m ", " / "));

@@ -3,12 +3,13 @@
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use layerstore::oci::NamePattern;
 
 /// A condition on an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Filter {
     /// A pattern for the familiar name, with or without its tag.
-    Reference(String),
+    Reference(NamePattern),
     /// Whether the image has no name.
     Dangling(bool),
     /// A label, and its value if given.
@@ -26,7 +27,7 @@ const KEYS: &str = "reference, dangling, label, before, since, until";
 pub(crate) fn parse(text: &str) -> Result<Filter, String> {
     let (key, value) = key_value(text)?;
     Ok(match key {
-        "reference" => Filter::Reference(value.to_owned()),
+        "reference" => Filter::Reference(NamePattern::parse(value)?),
         "dangling" => Filter::Dangling(dangling(value)?),
         "label" => {
             let (label, value) = label(value);
@@ -121,7 +122,7 @@ mod tests {
     #[test]
     fn filters_are_read() {
         let cases = [
-            ("reference=localhost/*:1", Filter::Reference("localhost/*:1".into())),
+            ("reference=localhost/*:1", Filter::Reference(NamePattern::new("localhost/*:1"))),
             ("dangling=true", Filter::Dangling(true)),
             ("dangling=0", Filter::Dangling(false)),
             ("label=a.b", Filter::Label("a.b".into(), None)),

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use layerstore::Evict;
+use layerstore::oci::NamePattern;
 use serde::Deserialize;
 
 use super::policy_file;
-use super::prune_filter::{PruneFilter, parse_prune};
+use super::prune_filter::{PruneFilter, parse_prune, protect};
 use super::quantity::{percent, size, span};
 
 /// Delete what nothing needs, and images that nobody uses
@@ -74,8 +75,9 @@ pub(crate) struct Conditions {
     pub(crate) keep_last: Option<usize>,
 
     /// Keep names that fit, whatever else holds; may be given several times
-    #[arg(long, value_name = "PATTERN")]
-    pub(crate) protect: Vec<String>,
+    #[arg(long, value_name = "PATTERN", value_parser = protect)]
+    #[serde(deserialize_with = "policy_file::protect")]
+    pub(crate) protect: Vec<NamePattern>,
 
     /// Take only what is needed for images to take no more than this, first what was not used for the longest time
     #[arg(long, value_name = "SIZE", value_parser = size)]

@@ -6,10 +6,11 @@ use std::io::Read as _;
 use std::marker::PhantomData;
 use std::path::Path;
 
+use layerstore::oci::NamePattern;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
 use super::gc::{Conditions, keep_last as parse_keep_last};
-use super::prune_filter::{PruneFilter, parse_prune};
+use super::prune_filter::{PruneFilter, parse_prune, protect as parse_protect};
 use super::quantity;
 use crate::errors::{Exit, Failure};
 
@@ -29,6 +30,7 @@ pub(crate) fn read(path: &Path) -> Result<Conditions, Failure> {
         Err(error) => {
             let exit = match error.kind() {
                 std::io::ErrorKind::NotFound => Exit::NotFound,
+                std::io::ErrorKind::InvalidData => Exit::WrongUsage,
                 _ => Exit::Failed,
             };
             let mut failure = Failure::usage(format!("cannot read the policy {shown}: {error}"));
@@ -106,24 +108,33 @@ pub(super) fn keep_last<'de, D: Deserializer<'de>>(from: D) -> Result<Option<usi
 }
 
 pub(super) fn filters<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PruneFilter>, D::Error> {
-    struct Filters;
+    from.deserialize_seq(List { parse: parse_prune, example: "until=720h" })
+}
 
-    impl<'de> Visitor<'de> for Filters {
-        type Value = Vec<PruneFilter>;
+pub(super) fn protect<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<NamePattern>, D::Error> {
+    from.deserialize_seq(List { parse: parse_protect, example: "base/*" })
+}
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list of texts such as \"until=720h\"")
-        }
+/// Values of an option that may be given several times.
+struct List<T> {
+    parse: fn(&str) -> Result<T, String>,
+    example: &'static str,
+}
 
-        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-            let mut filters = Vec::new();
-            while let Some(text) = items.next_element::<String>()? {
-                filters.push(parse_prune(&text).map_err(A::Error::custom)?);
-            }
-            Ok(filters)
-        }
+impl<'de, T> Visitor<'de> for List<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of texts such as \"{}\"", self.example)
     }
-    from.deserialize_seq(Filters)
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(text) = items.next_element::<String>()? {
+            values.push((self.parse)(&text).map_err(A::Error::custom)?);
+        }
+        Ok(values)
+    }
 }
 
 #[cfg(test)]
@@ -138,7 +149,7 @@ mod tests {
         assert!(found.all && !found.dangling && !found.interrupted);
         assert_eq!((found.unused_for, found.keep_last), (Some(2_592_000), Some(3)));
         assert_eq!((found.high, found.low), (Some(85), Some(70)));
-        assert_eq!(found.protect, ["registry.example.com/base/*"]);
+        assert_eq!(found.protect, [NamePattern::new("registry.example.com/base/*")]);
         assert_eq!(found.filter.len(), 2);
         assert_eq!(parse("keep-storage = \"20GB\"\n").unwrap().keep_storage, Some(20_000_000_000));
         assert_eq!(parse("free = 4096").unwrap().free, Some(4096));
@@ -153,6 +164,9 @@ mod tests {
             ("all = 3\n", "line 1, all: invalid type"),
             ("filter = [\n  \"label=a\",\n  \"size=3\",\n]\n", "line 1, filter: there is no filter `size`"),
             ("filter = \"label=a\"\n", "line 1, filter: invalid type"),
+            ("all = true\nprotect = [\"t/[a\"]\n", "line 2, protect: no name fits `t/[a`"),
+            ("protect = \"a\"\n", "line 1, protect: invalid type"),
+            ("filter = [\"reference=a b\"]\n", "line 1, filter: no name fits `a b`"),
             ("high = \"185%\"\n", "line 1, high: `185%` is not a percentage"),
             ("keep-last = -1\n", "line 1, keep-last: `-1` is not a number above 0"),
             ("evict = \"images\"\n", "line 1, evict: unknown variant `images`"),

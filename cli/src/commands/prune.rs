@@ -25,7 +25,7 @@ pub(super) fn images(context: &Context, args: &ImagePrune) -> Result<(), Failure
     let dry_run = args.common.dry_run;
     let (collected, end) =
         told(if dry_run { store.plan_collection(&policy) } else { store.collect(&policy) })?;
-    print(deleted_images(&collected) + &total(collected.freed().allocated, dry_run))?;
+    print(deleted_images(&collected, dry_run) + &total(collected.freed().allocated, dry_run))?;
     end
 }
 
@@ -36,7 +36,8 @@ pub(super) fn containers(context: &Context, args: &ContainerPrune) -> Result<(),
     }
     let store = context.store()?;
     let removed = remove(context, &store, &filters, args.common.dry_run)?;
-    print(deleted_containers(&removed) + &total(sum(&removed), args.common.dry_run))
+    let dry_run = args.common.dry_run;
+    print(deleted_containers(&removed, dry_run) + &total(sum(&removed), dry_run))
 }
 
 pub(super) fn system(context: &Context, args: &SystemPrune) -> Result<(), Failure> {
@@ -57,7 +58,8 @@ pub(super) fn system(context: &Context, args: &SystemPrune) -> Result<(), Failur
     let (collected, end) =
         told(if dry_run { store.plan_collection_after(&policy, &ids) } else { store.collect(&policy) })?;
     let bytes = sum(&removed).saturating_add(collected.freed().allocated);
-    print(deleted_containers(&removed) + &deleted_images(&collected) + &total(bytes, dry_run))?;
+    let containers = deleted_containers(&removed, dry_run);
+    print(containers + &deleted_images(&collected, dry_run) + &total(bytes, dry_run))?;
     end
 }
 
@@ -150,7 +152,7 @@ impl ContainerFilters<'_> {
     }
 }
 
-/// Removes containers that are not mounted, or says which. Returns IDs and bytes on disk.
+/// Removes containers that nobody uses, or says which. Returns IDs and bytes on disk.
 fn remove(
     context: &Context,
     store: &Layerstore,
@@ -162,10 +164,15 @@ fn remove(
     if containers.is_empty() {
         return Ok(Vec::new());
     }
+    let in_use = store.containers_in_use()?;
     let sizes = store.detailed_usage(false)?.containers;
     let size = |id: &str| sizes.iter().find(|usage| usage.id == id).map_or(0, |usage| usage.size.allocated);
     let mut removed = Vec::new();
     for container in containers {
+        if let Some(user) = in_use.get(&container.id) {
+            context.note(&format!("container {} is in use by {user}", container.name));
+            continue;
+        }
         if !dry_run {
             match store.remove_container(&container.id, false) {
                 Ok(_) => {}
@@ -187,16 +194,22 @@ fn sum(removed: &[(String, u64)]) -> u64 {
     removed.iter().map(|(_, bytes)| bytes).sum()
 }
 
-fn deleted_containers(removed: &[(String, u64)]) -> String {
-    section("Deleted Containers:", removed.iter().map(|(id, _)| id.clone()))
+fn deleted_containers(removed: &[(String, u64)], dry_run: bool) -> String {
+    let title = if dry_run { "Would delete Containers:" } else { "Deleted Containers:" };
+    section(title, removed.iter().map(|(id, _)| id.clone()))
 }
 
-fn deleted_images(collected: &Collected) -> String {
+fn deleted_images(collected: &Collected, dry_run: bool) -> String {
+    let (title, untagged, deleted) = if dry_run {
+        ("Would delete Images:", "would untag", "would delete")
+    } else {
+        ("Deleted Images:", "untagged", "deleted")
+    };
     let lines = collected.removed().into_iter().map(|removed| match removed {
-        Removed::Untagged(name) => format!("untagged: {}", name.familiar()),
-        Removed::Deleted(digest) => format!("deleted: {digest}"),
+        Removed::Untagged(name) => format!("{untagged}: {}", name.familiar()),
+        Removed::Deleted(digest) => format!("{deleted}: {digest}"),
     });
-    section("Deleted Images:", lines)
+    section(title, lines)
 }
 
 fn section(title: &str, lines: impl Iterator<Item = String>) -> String {

@@ -65,6 +65,8 @@ pub(crate) struct Progress {
 
 enum Sink {
     Silent,
+    /// Nothing but notes.
+    Notes,
     Plain,
     Json,
     Bars(MultiProgress),
@@ -121,11 +123,11 @@ impl Outcome {
 }
 
 impl Progress {
-    /// Chooses the form: nothing with `quiet`, else as asked for, else by what standard error is.
+    /// Chooses the form: nothing with `quiet`, else notes and what else is told as asked for, else by what standard error is.
     pub(crate) fn new(form: ProgressForm, quiet: bool, details: bool) -> Self {
         let sink = match form {
             _ if quiet => Sink::Silent,
-            ProgressForm::None => Sink::Silent,
+            ProgressForm::None => Sink::Notes,
             ProgressForm::Json => Sink::Json,
             ProgressForm::Auto if std::io::stderr().is_terminal() => Sink::Bars(MultiProgress::new()),
             ProgressForm::Auto | ProgressForm::Plain => Sink::Plain,
@@ -418,6 +420,7 @@ impl Progress {
         let text = printable(text);
         match &self.sink {
             Sink::Json => self.line(&json!({ "note": text }).to_string()),
+            Sink::Notes => (self.out)(&format!("note: {text}\n")),
             _ => self.line(&format!("note: {text}")),
         }
     }
@@ -426,7 +429,7 @@ impl Progress {
     fn line(&self, text: &str) {
         let text = format!("{text}\n");
         match &self.sink {
-            Sink::Silent => {}
+            Sink::Silent | Sink::Notes => {}
             Sink::Plain | Sink::Json => (self.out)(&text),
             Sink::Bars(bars) => bars.suspend(|| (self.out)(&text)),
         }

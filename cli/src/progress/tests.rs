@@ -80,7 +80,8 @@ fn a_finished_layer_leaves_one_line_above_the_bars() {
 #[test]
 fn the_form_follows_the_options() {
     assert!(matches!(Progress::new(ProgressForm::Json, true, false).sink, Sink::Silent));
-    assert!(matches!(Progress::new(ProgressForm::None, false, false).sink, Sink::Silent));
+    assert!(matches!(Progress::new(ProgressForm::None, false, false).sink, Sink::Notes));
+    assert!(matches!(Progress::new(ProgressForm::None, true, false).sink, Sink::Silent));
     assert!(matches!(Progress::new(ProgressForm::Plain, false, false).sink, Sink::Plain));
     assert!(matches!(Progress::new(ProgressForm::Json, false, false).sink, Sink::Json));
 }
@@ -100,6 +101,7 @@ fn without_a_terminal_each_layer_is_a_line() {
     let expected = "aaaaaaaaaaaa: Already exists\nb2c3d4e5f6a7: Loaded 34.1MB\nnote: kept\n";
     assert_eq!(lines_of(Sink::Plain, a_load), expected);
     assert_eq!(lines_of(Sink::Silent, a_load), "");
+    assert_eq!(lines_of(Sink::Notes, a_load), "note: kept\n");
 }
 
 #[test]

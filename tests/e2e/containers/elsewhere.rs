@@ -81,6 +81,37 @@ fn privileged_a_copy_of_a_mount_counts_unless_forced() {
     store.assert_no_leftovers();
 }
 
+/// Neither told to be deleted nor deleted, and not free either.
+#[test]
+fn privileged_what_others_have_mounted_is_not_pruned() {
+    let Some(store) = with_small() else { return };
+    store.ok(["create", "--name", "copied", SMALL]);
+    let place = store.dir().join("place");
+    std::fs::create_dir(&place).unwrap();
+    store.ok(["mount", "copied", place.to_str().unwrap()]);
+    let elsewhere = Elsewhere::doing(&store, "true");
+    store.ok(["umount", "copied"]);
+    let active = || {
+        let told = store.ok(["df", "--no-scan", "--format", "{{.Type}} {{.Active}} {{.Reclaimable}}"]);
+        told.lines().find(|line| line.starts_with("Containers ")).unwrap().to_owned()
+    };
+    assert!(active().starts_with("Containers 1 0B"), "{}", active());
+    for line in [
+        &["container", "prune", "--dry-run"][..],
+        &["system", "prune", "--dry-run"],
+        &["container", "prune", "-f"],
+        &["--progress", "none", "system", "prune", "-f"],
+    ] {
+        let run = store.run(line).success();
+        assert!(!run.stdout.contains("Containers"), "{line:?}: {run}");
+        assert!(run.stderr.contains("note: container copied is in use by process "), "{line:?}: {run}");
+    }
+    drop(elsewhere);
+    assert!(active().starts_with("Containers 0 "), "{}", active());
+    assert!(store.ok(["container", "prune", "-f"]).contains("Deleted Containers:"));
+    store.assert_no_leftovers();
+}
+
 /// Nobody is told that space is free which is not.
 #[test]
 fn privileged_what_is_mounted_elsewhere_is_not_told_to_be_gone() {

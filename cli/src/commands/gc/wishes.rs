@@ -1,6 +1,5 @@
 //! From options and a policy file to a policy.
 
-use layerstore::oci::NamePattern;
 use layerstore::{Goal, Policy, Scope};
 
 use crate::args::{Conditions, PruneFilter};
@@ -22,7 +21,7 @@ pub(crate) fn resolve(options: &Conditions, file: &Conditions, now: i64) -> Resu
     let mut policy = Policy {
         keep_last: wanted.keep_last,
         unused_since: wanted.unused_for.map(|span| now.saturating_sub(span)),
-        protect: wanted.protect.iter().map(|pattern| NamePattern::new(pattern)).collect(),
+        protect: wanted.protect.clone(),
         goal: wanted.free.map(Goal::Free).or(wanted.keep_storage.map(Goal::KeepStorage)),
         evict: wanted.evict.map(Into::into),
         interrupted: wanted.interrupted,
@@ -67,7 +66,7 @@ pub(crate) fn apply(filters: &[PruneFilter], policy: &mut Policy) -> Option<bool
                 policy.until = Some(policy.until.map_or(*moment, |other| other.min(*moment)));
             }
             PruneFilter::Label(label) => policy.labels.push(label.clone()),
-            PruneFilter::Reference(pattern) => policy.names.push(NamePattern::new(pattern)),
+            PruneFilter::Reference(pattern) => policy.names.push(pattern.clone()),
             PruneFilter::Dangling(only) => dangling = Some(*only),
         }
     }

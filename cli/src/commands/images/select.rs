@@ -13,11 +13,11 @@ pub(super) fn select(
     pattern: Option<&str>,
     filters: &[Filter],
 ) -> Result<Vec<ImageSummary>, Failure> {
-    let mut patterns: Vec<&str> = pattern.into_iter().collect();
+    let mut patterns: Vec<NamePattern> = pattern.into_iter().map(NamePattern::new).collect();
     let mut others = Vec::new();
     for filter in filters {
         match filter {
-            Filter::Reference(pattern) => patterns.push(pattern),
+            Filter::Reference(pattern) => patterns.push(pattern.clone()),
             Filter::Dangling(dangling) => others.push(Condition::Dangling(*dangling)),
             Filter::Label(key, value) => others.push(Condition::Label(key, value.as_deref())),
             Filter::Before(name) => others.push(Condition::Before(created(&images, name)?)),
@@ -68,8 +68,8 @@ impl Condition<'_> {
     }
 }
 
-fn has_name(image: &ImageSummary, pattern: &str) -> bool {
-    image.reference.as_ref().is_some_and(|name| NamePattern::new(pattern).fits(name))
+fn has_name(image: &ImageSummary, pattern: &NamePattern) -> bool {
+    image.reference.as_ref().is_some_and(|name| pattern.fits(name))
 }
 
 #[cfg(test)]

@@ -5,20 +5,16 @@
 //! gives it up when there is nothing else.
 
 use std::fs::{self, OpenOptions};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
-use rustix::io::Errno;
 
-use crate::error::{IoContext as _, Result};
 use crate::layout::Layout;
 
 /// What is kept: enough for the index of the log, and for some transactions.
 const RESERVE: u64 = 512 << 10;
 /// The index of the log, with as much again for what is done then.
 const INDEX: u64 = 64 << 10;
-/// What it takes at least.
-const SMALLEST_INDEX: u64 = 34 << 10;
 /// From so much free space on nobody misses it.
 const PLENTY: u64 = 8 << 20;
 
@@ -61,23 +57,11 @@ pub(crate) fn take_back(layout: &Layout) {
 /// Gives the reserve up on a full disk with blocks smaller than 4 KiB. SQLite gets the space for the index of its log with
 /// a byte in each 4 KiB of it, which are memory that it shares with others: where the rest has no blocks and there are none
 /// left, the kernel kills who writes there.
-pub(crate) fn give_up_early(layout: &Layout) -> Result<()> {
-    let is_short = |of: u64, also: u64| -> Result<bool> {
-        let space = statvfs(layout.root()).context("ask the filesystem of", layout.root())?;
-        let free = space.f_bavail.saturating_mul(space.f_frsize);
-        Ok(space.f_frsize < 4096 && free.saturating_add(also) < of)
-    };
-    if !is_short(INDEX, 0)? || give_up(layout) {
-        return Ok(());
+pub(crate) fn give_up_early(layout: &Layout) {
+    let Ok(space) = statvfs(layout.root()) else { return };
+    if space.f_frsize < 4096 && space.f_bavail.saturating_mul(space.f_frsize) < INDEX {
+        give_up(layout);
     }
-    // The index that is there is cut to nothing first. Without enough there is only the end that the kernel would make.
-    let mut index = layout.database().into_os_string();
-    index.push("-shm");
-    let old = std::fs::symlink_metadata(index).map_or(0, |found| found.blocks().saturating_mul(512));
-    if is_short(SMALLEST_INDEX, old)? {
-        return Err(Errno::NOSPC).context("make room for the index of the log in", layout.root());
-    }
-    Ok(())
 }
 
 /// Gives the reserve up for what has failed. Tells whether it was there, so that trying again makes sense.

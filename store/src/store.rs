@@ -67,7 +67,7 @@ impl Store {
         let durable = Durable::new(surroundings.disk, root.clone())?;
         create_directories(&layout)?;
         let had_reserve = layout.reserve().exists();
-        reserve::give_up_early(&layout)?;
+        reserve::give_up_early(&layout);
         let database = match Database::open(&layout, durable.clone()) {
             // A file that has to be made does not even find an inode, which SQLite does not tell apart.
             Err(error) if error.is_full_or_no_file() && reserve::give_up(&layout) => {

@@ -146,6 +146,8 @@ fn privileged_policies_and_users_are_named() {
             "unused-for = \"1d\"\nprotect = [\"*/b:1\"]\n",
             "The policy does not take it:\n  localhost/b:1: localhost/b:1 is protected by */b:1\n",
         ),
+        ("interrupted = true\n", "The policy takes no images.\n"),
+        ("evict = \"trees\"\n", "The policy leaves it, and takes "),
         ("high = \"85%\"\nlow = \"70%\"\n", "The policy takes it when 85 % of the filesystem are in use"),
     ] {
         let told = store.ok(["why", "--policy", &policy(text), "localhost/b:1"]);

@@ -574,7 +574,7 @@ fn few(names: &[String]) -> String {
     const SHOWN: usize = 5;
     let mut text = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
     if let Some(others) = names.len().checked_sub(SHOWN).filter(|others| *others > 0) {
-        text.push_str(&format!(" and {others} other{}", if others == 1 { "" } else { "s" }));
+        text += &format!(" and {others} other{}", if others == 1 { "" } else { "s" });
     }
     text
 }

@@ -572,11 +572,12 @@ fn containers(names: &[String]) -> String {
 /// Five of them at most, and how many more there are: an image may have thousands of names.
 fn few(names: &[String]) -> String {
     const SHOWN: usize = 5;
-    let mut text = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-    if let Some(others) = names.len().checked_sub(SHOWN).filter(|others| *others > 0) {
-        text += &format!(" and {others} other{}", if others == 1 { "" } else { "s" });
+    let text = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => text,
+        1 => text + " and 1 other",
+        others => format!("{text} and {others} others"),
     }
-    text
 }
 
 fn as_names(given: &str, names: &[String]) -> String {

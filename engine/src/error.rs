@@ -238,7 +238,7 @@ pub enum Error {
         images: Vec<Digest>,
     },
     /// An image that has more names than the one it should be removed by.
-    #[error("image {id} has several names: {}", names.join(", "))]
+    #[error("image {id} has several names: {}", few(names))]
     SeveralNames {
         /// The image.
         id: String,
@@ -254,7 +254,10 @@ pub enum Error {
         names: Vec<String>,
     },
     /// The last name by which evicted layers can be fetched again.
-    #[error("layers of {name} were evicted, and {} could not be pushed or saved without this name", others.join(", "))]
+    #[error(
+        "layers of {name} were evicted, and {} could not be pushed or saved without this name",
+        few(others)
+    )]
     LastSource {
         /// As given.
         name: String,
@@ -562,14 +565,25 @@ fn evicted(name: &str, digests: &[Digest]) -> String {
 
 fn containers(names: &[String]) -> String {
     let what = if names.len() == 1 { "container" } else { "containers" };
-    format!("{what} {}", names.join(", "))
+    format!("{what} {}", few(names))
 }
 
 /// The pinned names, where they are not what was given.
+/// Five of them at most, and how many more there are: an image may have thousands of names.
+fn few(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let text = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => text,
+        1 => text + " and 1 other",
+        others => format!("{text} and {others} others"),
+    }
+}
+
 fn as_names(given: &str, names: &[String]) -> String {
     match names {
         [one] if one == given => String::new(),
-        names => format!(" as {}", names.join(", ")),
+        names => format!(" as {}", few(names)),
     }
 }
 

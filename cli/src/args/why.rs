@@ -1,5 +1,6 @@
 //! `why`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -7,7 +8,7 @@ use clap::Args;
 /// Say what keeps something in the store, and what would take it away
 ///
 /// Takes a digest (of a blob, a manifest or a config; a diff ID, a chain ID), the first four or more digits of one, an
-/// image, a container, the ID of a tree, the key of a snapshot, or a path below the root.
+/// image, a container, the ID of a tree, the key of a snapshot, or a path below the root, from there or from where you are.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -19,7 +20,7 @@ Examples:
 pub(crate) struct Why {
     /// What it is about
     #[arg(value_name = "DIGEST|IMAGE|CONTAINER|TREE|PATH", required_unless_present = "freed_by")]
-    pub(crate) object: Option<String>,
+    pub(crate) object: Option<OsString>,
 
     /// Say what removing this image would free, and what would stay because of whom
     #[arg(long, value_name = "IMAGE", conflicts_with_all = ["object", "policy"])]

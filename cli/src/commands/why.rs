@@ -1,7 +1,7 @@
 //! `layerstore why`.
 
 use jiff::Timestamp;
-use layerstore::{Chain, FreedBy, Outlook, Policy, Staying, Stays, Verdict, Why as Answer, familiar};
+use layerstore::{Chain, FreedBy, Outlook, Policy, Scope, Staying, Stays, Verdict, Why as Answer, familiar};
 use serde_json::{Value as Json, json};
 
 use super::gc::{reason, wishes};
@@ -63,7 +63,12 @@ impl Words<'_> {
         facts.extend(answer.media_type.as_deref().map(printable));
         facts.extend(answer.created_at.map(|at| format!("stored {}", lower(&time::ago(at, self.now)))));
         let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
-        let name = printable(&answer.name);
+        let name = match answer.kind.as_str() {
+            "image" | "artifact" => {
+                listed(answer.name.split(", ").map(printable).collect::<Vec<_>>().into_iter(), self.all)
+            }
+            _ => printable(&answer.name),
+        };
         match &answer.file {
             Some(file) => format!(
                 "file {} in the {} {name}{facts}",
@@ -175,6 +180,19 @@ impl Words<'_> {
         match verdict {
             Verdict::Now => format!("The policy takes it{}.\n", if only.is_empty() { " now" } else { &only }),
             Verdict::At(at) => format!("The policy takes it from {} on{only}.\n", time::minute(*at)),
+            Verdict::Part { blobs, trees, size } => format!(
+                "The policy leaves it, and takes {} of it{only}: {}.\n",
+                human_size4(size.allocated),
+                blobs_and_trees(*blobs, *trees)
+            ),
+            Verdict::Never(_) if self.policy.is_some_and(|policy| policy.scope == Scope::Garbage) => {
+                "The policy takes no images.\n".to_owned()
+            }
+            Verdict::Never(stays)
+                if stays.is_empty() && self.policy.is_some_and(|policy| policy.evict.is_some()) =>
+            {
+                "The policy leaves it, and takes nothing of it.\n".to_owned()
+            }
             Verdict::Never(stays) => self.refusal("The policy does not take it", stays),
         }
     }
@@ -195,6 +213,14 @@ impl Words<'_> {
         }
         out
     }
+}
+
+fn blobs_and_trees(blobs: usize, trees: usize) -> String {
+    let count = |number: usize, what: &str| {
+        (number > 0).then(|| format!("{number} {what}{}", if number == 1 { "" } else { "s" }))
+    };
+    let counts = [count(blobs, "blob"), count(trees, "tree")];
+    counts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// Several, of which only the first are named.
@@ -294,6 +320,10 @@ fn outlook_json(outlook: &Outlook) -> Json {
             "Policy": eviction.policy.as_ref().map(|verdict| match verdict {
                 Verdict::Now => json!({ "Takes": true, "From": null, "Stays": [] }),
                 Verdict::At(at) => json!({ "Takes": false, "From": at, "Stays": [] }),
+                Verdict::Part { blobs, trees, size } => json!({
+                    "Takes": false, "From": null, "Stays": [],
+                    "Part": { "Blobs": blobs, "Trees": trees, "Allocated": size.allocated },
+                }),
                 Verdict::Never(why) => json!({ "Takes": false, "From": null, "Stays": stays(why) }),
             }),
         }),

@@ -5,6 +5,7 @@ mod freed;
 mod outlook;
 mod resolve;
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use layerstore_gc::{Goal, Policy, Stays};
@@ -82,6 +83,15 @@ pub enum Verdict {
     Now,
     /// It takes it from this moment on, unless it is used before.
     At(i64),
+    /// It leaves it, and takes so many blobs and trees of what it leads to, which take so much.
+    Part {
+        /// How many blobs.
+        blobs: usize,
+        /// How many trees.
+        trees: usize,
+        /// What they take.
+        size: Size,
+    },
     /// It leaves it, for these reasons.
     Never(Vec<(Vec<String>, Vec<Stays>)>),
 }
@@ -89,7 +99,7 @@ pub enum Verdict {
 impl Layerstore {
     /// Says what something is, what keeps it, and what would take it away. `text` is a digest, diff ID or chain ID, the
     /// first four or more digits of one, the name or ID of an image or a container, the ID of a tree, the key of a snapshot,
-    /// or a path below the root. With a policy it is also said whether and when that takes it.
+    /// or a path to something below the root, from there or from the working directory. With a policy it is also said whether and when that takes it.
     ///
     /// # Errors
     ///
@@ -106,12 +116,12 @@ impl Layerstore {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn why(&self, text: &str, policy: Option<&Policy>) -> Result<Why> {
+    pub fn why(&self, text: impl AsRef<OsStr>, policy: Option<&Policy>) -> Result<Why> {
         let mut graph = self.store.graph_to_collect(false)?;
         if policy.is_some_and(|policy| policy.evict.is_some()) {
             self.store.note_missing(&mut graph);
         }
-        let found = self.resolve(&graph, text)?;
+        let found = self.resolve(&graph, text.as_ref())?;
         let Some(node) = found.node else { return found.without_row() };
         let ways = layerstore_gc::ways(&graph, node, LIMIT);
         let object = &graph.nodes[node];

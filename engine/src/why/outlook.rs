@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use layerstore_gc::{Group, Plan, Policy, Scope, Stays, groups, plan, plan_beside};
-use layerstore_store::{Graph, UnixSeconds};
+use layerstore_gc::{Group, Plan, Policy, Scope, Stays, groups, plan, plan_beside, reach};
+use layerstore_store::{Graph, Object, Size, UnixSeconds};
 
 use super::{Eviction, Outlook, Verdict};
 
@@ -41,6 +41,11 @@ fn verdict(
     if takes(&planned, graph, node) {
         return Verdict::Now;
     }
+    if policy.evict.is_some()
+        && let Some(part) = part(&planned, graph, node)
+    {
+        return part;
+    }
     if let (Some(since), Some(last_use)) = (policy.unused_since, last_use) {
         let later = Policy { unused_since: None, ..policy.clone() };
         if takes(&plan_beside(graph, &later, anyway), graph, node) {
@@ -50,6 +55,25 @@ fn verdict(
         }
     }
     Verdict::Never(stays(&planned, names))
+}
+
+/// What goes of that which the object leads to.
+fn part(plan: &Plan, graph: &Graph, node: usize) -> Option<Verdict> {
+    let below = reach(graph, [node]);
+    let (mut blobs, mut trees, mut size) = (0, 0, Size::default());
+    for planned in &plan.victims {
+        let object = &planned.victim.object;
+        if !graph.find(object).is_some_and(|index| below[index]) {
+            continue;
+        }
+        match object {
+            Object::Blob(_) => blobs += 1,
+            Object::Tree(_) => trees += 1,
+            Object::Snapshot { .. } => continue,
+        }
+        size = [size, planned.size].into_iter().sum();
+    }
+    (blobs + trees > 0).then_some(Verdict::Part { blobs, trees, size })
 }
 
 fn takes(plan: &Plan, graph: &Graph, node: usize) -> bool {

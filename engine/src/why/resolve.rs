@@ -1,6 +1,7 @@
 //! From what a person types to an object.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
 use layerstore_gc::familiar;
@@ -52,10 +53,16 @@ impl Target {
 }
 
 impl Layerstore {
-    pub(super) fn resolve(&self, graph: &Graph, text: &str) -> Result<Target> {
+    pub(super) fn resolve(&self, graph: &Graph, given: &OsStr) -> Result<Target> {
+        let text = given.to_string_lossy();
+        let text = text.as_ref();
         let nothing = || Error::NothingCalled { text: text.to_owned() };
-        if let Some(path) = self.path_below(text)? {
+        if let Some(path) = self.path_below(Path::new(given), text)? {
             return self.at_path(graph, &path, text);
+        }
+        // Nothing but a file has such a name.
+        if given.to_str().is_none() {
+            return Err(nothing());
         }
         if let Some(tree) = text.parse().ok().and_then(|id| graph.find(&Object::Tree(id))) {
             return Ok(self.node(graph, tree));
@@ -175,27 +182,52 @@ impl Layerstore {
         })
     }
 
-    /// The path below the root, if `text` is one; others of the same look are names of images.
-    fn path_below(&self, text: &str) -> Result<Option<PathBuf>> {
-        let root = self.store.layout().root();
-        let given = Path::new(text);
-        if given.components().any(|component| matches!(component, Component::ParentDir)) {
+    /// The path below the root, if it is one; others of the same look are names of images.
+    fn path_below(&self, given: &Path, text: &str) -> Result<Option<PathBuf>> {
+        if given.is_absolute() {
+            let nothing = || Error::NothingCalled { text: text.to_owned() };
+            return self.below_root(given).map(Some).ok_or_else(nothing);
+        }
+        let climbs = has_parents(given);
+        if !climbs {
+            let below: PathBuf =
+                given.components().filter(|part| !matches!(part, Component::CurDir)).collect();
+            if let Some(first) = below.components().next() {
+                // A name of an image can have the look of a path, but not of one that is there.
+                let is_file = text.contains('/') || self.find(text).is_err();
+                let there = std::fs::symlink_metadata(self.store.layout().root().join(first)).is_ok();
+                if there && is_file {
+                    return Ok(Some(below));
+                }
+            }
+        }
+        if !climbs && !text.contains('/') && text != "." {
+            return Ok(None);
+        }
+        let found = std::path::absolute(given).ok().and_then(|absolute| self.below_root(&absolute));
+        let found = found.filter(|below| self.lies_there(below));
+        if climbs && found.is_none() {
             return Err(Error::NothingCalled { text: text.to_owned() });
         }
-        if given.is_absolute() {
-            let real = root.canonicalize().unwrap_or_else(|_| root.to_owned());
-            let below = given.strip_prefix(root).or_else(|_| given.strip_prefix(&real));
-            return match below {
-                Ok(below) => Ok(Some(below.components().collect())),
-                Err(_) => Err(Error::NothingCalled { text: text.to_owned() }),
-            };
+        Ok(found)
+    }
+
+    /// The rest of an absolute path behind the root, however the root is reached. What is named itself is never followed,
+    /// and no link below the root is, unless `..` comes after it.
+    fn below_root(&self, given: &Path) -> Option<PathBuf> {
+        let root = self.store.layout().root().canonicalize().ok()?;
+        if !has_parents(given) {
+            let mut ancestors: Vec<&Path> = given.ancestors().collect();
+            ancestors.reverse();
+            let reached =
+                ancestors.into_iter().find(|path| path.canonicalize().is_ok_and(|real| real == root));
+            return given.strip_prefix(reached?).ok().map(|below| below.components().collect());
         }
-        let below: PathBuf = given.components().filter(|part| !matches!(part, Component::CurDir)).collect();
-        let Some(first) = below.components().next() else { return Ok(None) };
-        // A name of an image can have the look of a path, but not of one that is there.
-        let is_file = text.contains('/') || self.find(text).is_err();
-        let there = std::fs::symlink_metadata(root.join(first.as_os_str())).is_ok();
-        Ok((there && is_file).then_some(below))
+        let real = match given.file_name() {
+            Some(name) => given.parent()?.canonicalize().ok()?.join(name),
+            None => given.canonicalize().ok()?,
+        };
+        real.strip_prefix(&root).ok().map(Path::to_owned)
     }
 
     fn at_path(&self, graph: &Graph, path: &Path, text: &str) -> Result<Target> {
@@ -320,6 +352,10 @@ impl Layerstore {
             openat2(&root, parent, flags, Mode::empty(), resolve | ResolveFlags::NO_SYMLINKS).ok()?;
         openat2(&parent, name, look, Mode::empty(), resolve).ok()
     }
+}
+
+fn has_parents(path: &Path) -> bool {
+    path.components().any(|component| matches!(component, Component::ParentDir))
 }
 
 fn image(graph: &Graph, found: &Found) -> Option<Target> {

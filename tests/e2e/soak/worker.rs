@@ -102,6 +102,18 @@ impl<'a> Worker<'a> {
         self.soak.judge(self.number, &run, &format!("umount {what}"), &[]);
     }
 
+    /// Removes a container that was mounted: another test may have begun a mount namespace meanwhile, which has a copy of the
+    /// mount for as long as it lasts.
+    fn must_remove(&self, container: &str) {
+        let mut run = until_free(|| self.soak.store.run(["rm", container]));
+        for _ in 0..10 {
+            if run.code == 4 {
+                run = until_free(|| self.soak.store.run(["rm", container]));
+            }
+        }
+        self.soak.judge(self.number, &run, &format!("rm {container}"), &[]);
+    }
+
     fn assert(&self, is_so: bool, what: impl FnOnce() -> String) {
         if !is_so {
             self.soak.fault(self.number, &what());
@@ -255,7 +267,7 @@ impl<'a> Worker<'a> {
             || format!("diff says {changes}"),
         );
         self.must(&["commit", &name, &image]);
-        self.must(&["rm", &name]);
+        self.must_remove(&name);
         let content = self.must(&["cat", &image, "/written"]);
         self.assert(content.as_deref() == Some("by a worker"), || format!("{image} has {content:?}"));
         self.must(&["rmi", &image]);

@@ -247,7 +247,7 @@ fn a_name_that_is_claimed_meanwhile_is_not_removed_by_hand() {
     add_image(&store, &store.session(LOCAL).unwrap(), NAME, "a", &["base"]).unwrap();
     store.set_pinned(LOCAL, NAME, true).unwrap();
     let by_hand = Untag { unless: Unless::Claimed(Vec::new()), ..untag(&store, NAME) };
-    assert_eq!(store.forget(&[by_hand.clone()], &[]).unwrap_err().kind(), ErrorKind::InUse);
+    assert_eq!(store.forget(std::slice::from_ref(&by_hand), &[]).unwrap_err().kind(), ErrorKind::InUse);
     store.set_pinned(LOCAL, NAME, false).unwrap();
     assert_eq!(store.forget(&[by_hand], &[]).unwrap().names, [0]);
 }

@@ -121,7 +121,7 @@ impl From<layerstore::Error> for Failure {
         match &error {
             Error::NoImage { .. } => failure.hint("`layerstore images` lists what there is"),
             Error::Ambiguous { images, .. } => {
-                let ids: Vec<&str> = images.iter().map(Digest::short).collect();
+                let ids: Vec<String> = images.iter().map(Digest::short).collect();
                 failure.hint(format!("give more digits of one of {}", ids.join(", ")))
             }
             Error::SeveralNames { .. } => {

@@ -2,6 +2,7 @@
 
 use layerstore_oci::Digest;
 use layerstore_unpack::Privileged;
+use std::borrow::Cow;
 
 /// One piece of news.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,10 +96,10 @@ pub enum LayerName {
 
 impl LayerName {
     /// Twelve digits of the digest, or the name.
-    pub fn short(&self) -> &str {
+    pub fn short(&self) -> Cow<'_, str> {
         match self {
-            Self::Digest(digest) => digest.short(),
-            Self::Member(name) => name,
+            Self::Digest(digest) => digest.short().into(),
+            Self::Member(name) => name.into(),
         }
     }
 }

@@ -77,7 +77,8 @@ impl Layerstore {
         self.with_image(name, |found| {
             let image = unpackable(name, found)?;
             let trees = self.unpacked(image, listener)?;
-            let point = directory.map_or(MountPoint::Own(image.manifest.short()), MountPoint::At);
+            let short = image.manifest.short();
+            let point = directory.map_or(MountPoint::Own(&short), MountPoint::At);
             let subject = Subject::Image(image.manifest.clone());
             let (stack, options) = (self.read_only(&trees), self.mount_options(&Settings::default())?);
             Ok(self.store.mount(&subject, &trees, point, &stack, &options)?)

@@ -40,7 +40,7 @@ impl Layerstore {
     pub(crate) fn find(&self, name: &str) -> Result<Found> {
         // Whatever names there are, this is an ID.
         if let Ok(digest) = name.parse::<Digest>() {
-            let rows = self.store.images_by_digest(LOCAL, digest.hex())?;
+            let rows = self.store.images_by_digest(LOCAL, &digest.hex())?;
             let row = by_id(&rows, &digest.to_string())?;
             return row
                 .map(|row| found(&rows, row, false))
@@ -55,7 +55,7 @@ impl Layerstore {
                 return Ok(found(&rows, row, true));
             }
             if let Some(digest) = reference.digest() {
-                let rows = self.store.images_by_digest(LOCAL, digest.hex())?;
+                let rows = self.store.images_by_digest(LOCAL, &digest.hex())?;
                 if let Some(row) = by_name_and_digest(&rows, reference, digest) {
                     return Ok(found(&rows, row, true));
                 }

@@ -87,7 +87,7 @@ impl Layerstore {
                     .collect();
                 if repositories.len() > 1 && !force {
                     let names = found.names.iter().map(|name| familiar(name)).collect();
-                    return Err(Error::SeveralNames { id: found.id().short().to_owned(), names });
+                    return Err(Error::SeveralNames { id: found.id().short(), names });
                 }
                 found.names.clone()
             }

@@ -256,11 +256,7 @@ impl Layerstore {
 fn name_or_id(given: &str, found: &Found) -> (Option<Reference>, Option<String>) {
     let id = |text: &str| Some(text.strip_prefix("sha256:").unwrap_or(text).to_owned());
     let Some(name) = found.by_name.as_deref() else { return (None, id(given)) };
-    match given
-        .parse::<Reference>()
-        .ok()
-        .and_then(|given| given.digest().map(|digest| digest.hex().to_owned()))
-    {
+    match given.parse::<Reference>().ok().and_then(|given| given.digest().map(Digest::hex)) {
         Some(digest) => (None, Some(digest)),
         None => (named(name), None),
     }

@@ -342,7 +342,7 @@ fn names(path: &[u8]) -> Names {
 }
 
 fn hash(entry: &Entry, data: &[u8]) -> String {
-    let Some(segments) = &entry.sparse else { return Digest::sha256_of(data).hex().to_owned() };
+    let Some(segments) = &entry.sparse else { return Digest::sha256_of(data).hex() };
     let number = |number: u64| usize::try_from(number).expect("it is small");
     let (mut content, mut rest) = (vec![0; number(entry.size)], data);
     for segment in segments {
@@ -351,5 +351,5 @@ fn hash(entry: &Entry, data: &[u8]) -> String {
         content[start..start + length].copy_from_slice(own);
         rest = after;
     }
-    Digest::sha256_of(&content).hex().to_owned()
+    Digest::sha256_of(&content).hex()
 }

@@ -4,7 +4,10 @@
 //! are registered there, and only lower-case hexadecimal of the exact length is valid. Parsing is
 //! the only way in, so a [`Digest`] can be turned into a path or a URL without further checks.
 
+mod hex;
+
 use std::fmt;
+use std::hash::Hash;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -78,50 +81,76 @@ pub enum DigestError {
 }
 
 /// A validated content digest.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Digest {
-    algorithm: Algorithm,
-    hex: Box<str>,
+///
+/// A store has several for each layer of each image: they are kept as the bytes that they stand for.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Digest(Value);
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Value {
+    Sha256([u8; 32]),
+    // Hardly anybody has one: no digest is larger for it.
+    Sha512(Box<[u8; 64]>),
 }
 
 impl Digest {
     /// The SHA-256 digest of `bytes`.
     pub fn sha256_of(bytes: &[u8]) -> Self {
-        let mut hasher = Hasher::new(Algorithm::Sha256);
-        hasher.update(bytes);
-        hasher.finish()
+        Self(Value::Sha256(sha2::Sha256::digest(bytes).into()))
     }
 
     /// A digest from its parts; `hex` is checked as in parsing.
     pub fn from_hex(algorithm: Algorithm, hex: &str) -> Result<Self, DigestError> {
-        let valid = hex.len() == algorithm.hex_len()
-            && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        if valid {
-            Ok(Self { algorithm, hex: hex.into() })
-        } else {
-            Err(DigestError::Hex { algorithm, text: hex.to_owned() })
-        }
+        let value = match algorithm {
+            Algorithm::Sha256 => hex::decode(hex).map(Value::Sha256),
+            Algorithm::Sha512 => hex::decode(hex).map(|bytes| Value::Sha512(Box::new(bytes))),
+        };
+        value.map(Self).ok_or_else(|| DigestError::Hex { algorithm, text: hex.to_owned() })
     }
 
     /// The algorithm.
     pub fn algorithm(&self) -> Algorithm {
-        self.algorithm
+        match self.0 {
+            Value::Sha256(_) => Algorithm::Sha256,
+            Value::Sha512(_) => Algorithm::Sha512,
+        }
     }
 
     /// The hexadecimal part.
-    pub fn hex(&self) -> &str {
-        &self.hex
+    pub fn hex(&self) -> String {
+        let mut room = hex::Room::default();
+        room.encode(self.bytes()).to_owned()
     }
 
     /// The first twelve hexadecimal digits, as lists show an ID.
-    pub fn short(&self) -> &str {
-        &self.hex[..12]
+    pub fn short(&self) -> String {
+        let mut hex = self.hex();
+        hex.truncate(12);
+        hex
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match &self.0 {
+            Value::Sha256(bytes) => bytes,
+            Value::Sha512(bytes) => &bytes[..],
+        }
+    }
+}
+
+impl Hash for Digest {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        // Fewer and larger pieces than a slice is hashed in.
+        for piece in self.bytes().as_chunks().0 {
+            state.write_u128(u128::from_ne_bytes(*piece));
+        }
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm, self.hex)
+        f.write_str(self.algorithm().as_str())?;
+        f.write_str(":")?;
+        f.write_str(hex::Room::default().encode(self.bytes()))
     }
 }
 
@@ -173,8 +202,8 @@ impl Hasher {
     /// The digest of everything added.
     pub fn finish(self) -> Digest {
         match self.0 {
-            State::Sha256(h) => Digest { algorithm: Algorithm::Sha256, hex: to_hex(&h.finalize()) },
-            State::Sha512(h) => Digest { algorithm: Algorithm::Sha512, hex: to_hex(&h.finalize()) },
+            State::Sha256(h) => Digest(Value::Sha256(h.finalize().into())),
+            State::Sha512(h) => Digest(Value::Sha512(Box::new(h.finalize().into()))),
         }
     }
 }
@@ -183,16 +212,6 @@ impl fmt::Debug for Hasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hasher").finish_non_exhaustive()
     }
-}
-
-fn to_hex(bytes: &[u8]) -> Box<str> {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut hex = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        hex.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        hex.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    hex.into()
 }
 
 macro_rules! digest_newtype {

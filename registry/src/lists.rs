@@ -73,7 +73,8 @@ impl Repository<'_> {
         });
         let mut found = match listed {
             Err(Error::NotFound { .. } | Error::NotARegistry { .. }) => {
-                let digits = digest.hex().get(..TAG_DIGITS).unwrap_or(digest.hex());
+                let mut digits = digest.hex();
+                digits.truncate(TAG_DIGITS);
                 let tag = format!("{}-{digits}", digest.algorithm());
                 match self.manifest(Selector::Tag(&tag)) {
                     Ok(fetched) => index(&self.hosts_for(Need::Resolve)?[0], &what, &fetched.bytes)?,

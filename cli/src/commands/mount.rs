@@ -2,6 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 
+use layerstore::oci::Digest;
 use layerstore::{LOCAL, Mounted, MountedWhat};
 
 use crate::args::Mount;
@@ -26,7 +27,7 @@ fn list(mounts: &[Mounted]) -> Result<(), Failure> {
     let mut out = Vec::new();
     for mount in mounts {
         let what = match &mount.what {
-            MountedWhat::Image(id) => id.as_ref().map_or("<none>      ", |id| id.short()).to_owned(),
+            MountedWhat::Image(id) => id.as_ref().map_or_else(|| "<none>      ".to_owned(), Digest::short),
             MountedWhat::Snapshot { owner, key } if owner == LOCAL => printable(key.get(..12).unwrap_or(key)),
             MountedWhat::Snapshot { key, .. } => printable(key),
         };

@@ -164,7 +164,7 @@ impl Progress {
     pub(crate) fn tell(&self, event: &Event) {
         match event {
             Event::Layer { index, name, state } => {
-                let id = printable(name.short());
+                let id = printable(&name.short());
                 match state {
                     LayerState::Unpacking { total } => self.start(*index, &id, *total),
                     LayerState::AlreadyExists => self.end(*index, &id, self.task.existed()),
@@ -182,7 +182,7 @@ impl Progress {
             }
             Event::Progress { index, done, total } => self.advance(*index, *done, *total),
             Event::Unpacked { name, privileged, devices, .. } => {
-                self.unpacked(&printable(name.short()), privileged, *devices);
+                self.unpacked(&printable(&name.short()), privileged, *devices);
             }
             Event::Note(text) => self.note(text),
             Event::Plan(plan) => self.plan(plan),

@@ -111,7 +111,7 @@ struct Shared<'a> {
 struct Failure {
     error: Error,
     /// The stored blob that the layer came from: if that is damaged, this is the cause.
-    suspect: Option<Digest>,
+    suspect: Option<Box<Digest>>,
 }
 
 impl<E: Into<Error>> From<E> for Failure {
@@ -210,7 +210,7 @@ pub(crate) fn run(
 impl Failure {
     /// Looks at the blob that the layer came from. Not for a confined thread.
     fn cause(self, store: &Store) -> Error {
-        let Some(digest) = self.suspect else { return self.error };
+        let Some(digest) = self.suspect.map(|digest| *digest) else { return self.error };
         match store.discard_if_damaged(&digest) {
             Ok(false) => self.error,
             Ok(true) => {

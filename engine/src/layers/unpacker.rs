@@ -92,7 +92,7 @@ impl Shared<'_> {
             Err(error) => match blob {
                 // Whatever it is, it is no layer; if an image says it is one, this comes up again.
                 // The layer may be as it should be, and the disk not.
-                Blob::Stored(digest, _) => return Err(Failure { error, suspect: Some(digest) }),
+                Blob::Stored(digest, _) => return Err(Failure { error, suspect: Some(digest.into()) }),
                 Blob::Received(received) if work == Work::Try => {
                     return Ok(Some(kept(layer, received, claims, slot)));
                 }
@@ -106,7 +106,7 @@ impl Shared<'_> {
                 actual: stream.diff_id,
             };
             let suspect = match blob {
-                Blob::Stored(digest, _) => Some(digest),
+                Blob::Stored(digest, _) => Some(digest.into()),
                 Blob::Received(_) => None,
             };
             return Err(Failure { error, suspect });

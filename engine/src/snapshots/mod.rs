@@ -197,7 +197,7 @@ impl Snapshots<'_> {
     /// `InvalidInput` for a directory that is none.
     pub fn mount(&self, key: &str, directory: Option<&Path>, listener: &Listener<'_>) -> Result<PathBuf> {
         let name = Digest::sha256_of(format!("{}\0{key}", self.owner).as_bytes());
-        self.mount_as(key, name.short(), directory, listener)
+        self.mount_as(key, &name.short(), directory, listener)
     }
 
     pub(crate) fn mount_as(

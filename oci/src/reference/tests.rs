@@ -64,7 +64,7 @@ fn names_are_normalised_as_docker_does() {
 #[test]
 fn a_digest_needs_no_tag_and_may_have_one() {
     let bare = parse(&format!("nginx@sha256:{HEX}"));
-    assert_eq!((bare.tag(), bare.digest().unwrap().hex()), (None, HEX));
+    assert_eq!((bare.tag(), bare.digest().unwrap().hex().as_str()), (None, HEX));
     assert_eq!(bare.familiar(), format!("nginx@sha256:{HEX}"));
     assert_eq!(bare.without_digest(), parse("nginx"));
 

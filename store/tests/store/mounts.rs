@@ -42,7 +42,8 @@ fn mount_a(store: &Store, trees: &[TreeId], place: Option<&Path>, api: MountApi)
     let image = manifest("a");
     let lowers = trees.iter().map(|id| store.layout().diff(id)).collect();
     let stack = Stack { lowers, ..Stack::default() };
-    let point = place.map_or(MountPoint::Own(image.short()), MountPoint::At);
+    let short = image.short();
+    let point = place.map_or(MountPoint::Own(&short), MountPoint::At);
     store.mount(&Subject::Image(image.clone()), trees, point, &stack, &api.into())
 }
 

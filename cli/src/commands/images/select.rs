@@ -110,7 +110,7 @@ pub(super) mod tests {
         let filters: Vec<Filter> =
             filters.iter().map(|text| crate::args::parse_filter(text).unwrap()).collect();
         let images = select(images(), pattern, &filters).unwrap();
-        images.iter().map(|image| &image.id.hex()[..1]).collect()
+        images.iter().map(|image| image.id.hex()[..1].to_owned()).collect()
     }
 
     #[test]

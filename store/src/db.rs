@@ -5,6 +5,8 @@
 //! another process writes. Nothing here may open or close the database file by other means than
 //! SQLite: POSIX locks of a process vanish at *any* close of the file.
 
+mod beside;
+
 use std::cell::Cell;
 use std::fs::File;
 use std::path::Path;

@@ -12,24 +12,30 @@ use crate::error::Error;
 ///
 /// Random rather than derived from the diff ID, so that a rebuilt tree never takes the place of one
 /// that may be mounted, and short, because mount options have to hold up to 500 of them.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TreeId(String);
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TreeId([u8; NAME_LEN]);
 
 impl TreeId {
     /// A new random ID.
     pub(crate) fn random() -> Self {
-        Self(random_name())
+        Self(random_bytes())
     }
 
     /// The ID as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for TreeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
 impl fmt::Display for TreeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
@@ -37,11 +43,12 @@ impl FromStr for TreeId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        if text.len() == NAME_LEN && text.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase()) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(Error::InvalidRow { what: "tree ID", value: text.to_owned() })
-        }
+        text.as_bytes()
+            .try_into()
+            .ok()
+            .filter(|name: &[u8; NAME_LEN]| name.iter().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase()))
+            .map(Self)
+            .ok_or_else(|| Error::InvalidRow { what: "tree ID", value: text.to_owned() })
     }
 }
 
@@ -53,16 +60,19 @@ const ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 /// Names need not be secret, only different; `RandomState` is seeded by the operating system and
 /// differs for every call.
 pub(crate) fn random_name() -> String {
+    random_bytes().map(char::from).iter().collect()
+}
+
+fn random_bytes() -> [u8; NAME_LEN] {
     use std::hash::{BuildHasher as _, Hasher as _};
     let mut bits = std::hash::RandomState::new().build_hasher().finish()
         ^ std::hash::RandomState::new().build_hasher().finish().rotate_left(32)
         ^ (u64::from(std::process::id()) << 17);
-    let mut name = String::with_capacity(NAME_LEN);
-    for _ in 0..NAME_LEN {
-        name.push(char::from(ALPHABET[usize::try_from(bits % 36).unwrap_or(0)]));
+    [(); NAME_LEN].map(|()| {
+        let digit = ALPHABET[usize::try_from(bits % 36).unwrap_or(0)];
         bits /= 36;
-    }
-    name
+        digit
+    })
 }
 
 /// The paths of one store.

@@ -5,13 +5,19 @@
 //! again, in the transaction in which it acts ([`Store::forget`](crate::Store::forget)).
 
 mod below;
+mod links;
 mod load;
+mod rows;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::PathBuf;
 
+use foldhash::HashMap;
 use layerstore_oci::Digest;
+use rusqlite::Connection;
 
+use self::links::Links;
+use self::load::Objects;
 use crate::clock::UnixSeconds;
 use crate::error::Result;
 use crate::key::Key;
@@ -183,7 +189,7 @@ pub struct Graph {
 
 #[derive(Debug, Default)]
 struct Index {
-    blobs: HashMap<Key, u32>,
+    blobs: HashMap<Digest, u32>,
     trees: HashMap<TreeId, u32>,
     snapshots: HashMap<String, HashMap<Key, u32>>,
 }
@@ -191,14 +197,14 @@ struct Index {
 impl Index {
     fn find(&self, object: &Object) -> Option<usize> {
         match object {
-            Object::Blob(digest) => self.blob(&Key::of(&digest.to_string())),
+            Object::Blob(digest) => self.blob(digest),
             Object::Tree(id) => self.trees.get(id).map(|index| *index as usize),
             Object::Snapshot { owner, key } => self.snapshot(owner, key),
         }
     }
 
-    fn blob(&self, key: &Key) -> Option<usize> {
-        self.blobs.get(key).map(|index| *index as usize)
+    fn blob(&self, digest: &Digest) -> Option<usize> {
+        self.blobs.get(digest).map(|index| *index as usize)
     }
 
     fn snapshot(&self, owner: &str, key: &str) -> Option<usize> {
@@ -240,11 +246,11 @@ impl GraphBuilder {
         let index = self.graph.nodes.len();
         let known = &mut self.graph.index;
         match &object {
-            Object::Blob(digest) => known.blobs.insert(Key::of(&digest.to_string()), small(index)),
+            Object::Blob(digest) => known.blobs.insert(digest.clone(), small(index)),
             Object::Tree(id) => known.trees.insert(id.clone(), small(index)),
             Object::Snapshot { owner, key } => {
                 if !known.snapshots.contains_key(owner) {
-                    known.snapshots.insert(owner.clone(), HashMap::new());
+                    known.snapshots.insert(owner.clone(), HashMap::default());
                 }
                 known.snapshots.get_mut(owner).and_then(|keys| keys.insert(Key::of(key), small(index)))
             }
@@ -343,7 +349,9 @@ impl Store {
 
     fn graph_without(&self, ignored: &Ignored) -> Result<Graph> {
         let boot = &self.life().boot;
-        self.database().read("load the graph", |db| load::load(db, boot, ignored))
+        let read = |db: &Connection| Objects::load(db, boot, ignored);
+        let (objects, links) = self.database().read_beside("load the graph", read, Links::load)?;
+        objects.link(&links)
     }
 
     /// What a blob leads to, and it itself, parents first as far as possible; snapshots of all owners that are stacked from

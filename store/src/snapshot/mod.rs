@@ -22,7 +22,6 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction};
 use crate::clock::UnixSeconds;
 use crate::db::Durability;
 use crate::error::{DbContext as _, Error, Result};
-use crate::key::Key;
 use crate::layout::TreeId;
 use crate::reference::LOCAL;
 use crate::store::Store;
@@ -142,8 +141,7 @@ impl Store {
 
 /// Whether this is the key of a snapshot that belongs to an image's stack.
 pub(crate) fn is_chain(key: &str) -> bool {
-    // Nearly all are, and this one does not have to be kept.
-    matches!(Key::of(key), Key::Sha256(_)) || key.parse::<Digest>().is_ok()
+    key.parse::<Digest>().is_ok()
 }
 
 /// Checks a key that somebody has chosen.

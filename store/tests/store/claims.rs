@@ -57,7 +57,7 @@ fn view_of_others(store: &Store) -> Option<Session> {
 }
 
 fn container(store: &Store) -> Option<Session> {
-    let id = digest("c").hex().to_owned();
+    let id = digest("c").hex();
     let (name, image) = ("c".to_owned(), NAME.to_owned());
     let new = NewContainer { id: id.clone(), name, manifest: manifest("a"), image, labels: Labels::new() };
     let tree = store.writable_tree().unwrap();

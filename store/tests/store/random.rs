@@ -85,7 +85,7 @@ impl Run {
             9 => self.mount(a, b),
             10 => execute(&root, "PRAGMA foreign_keys = ON; DELETE FROM mount"),
             11 if self.unpacked(b) => {
-                let id = digest(&serial.to_string()).hex().to_owned();
+                let id = digest(&serial.to_string()).hex();
                 let container = NewContainer {
                     id: id.clone(),
                     name: format!("c{serial}"),

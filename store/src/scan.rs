@@ -3,15 +3,17 @@
 //! Trees and blobs are counted when they are published, so only what else there is has to be walked. The directories are
 //! listed before the rows are read: what is published meanwhile then has a row, or is looked up again at the end.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry::{Occupied, Vacant};
-use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use foldhash::HashSet;
 use layerstore_oci::Digest;
+use rusqlite::Connection;
 use rustix::fs::{CWD, FileType, Statx};
 use rustix::io::Errno;
 
@@ -160,7 +162,7 @@ impl Store {
     /// What `path` and all below it take, on the mount that holds it, hard links once. What is not there takes nothing.
     pub fn measure(&self, path: &Path) -> Result<Size> {
         let Some(home) = Home::find(path)? else { return Ok(Size::default()) };
-        let (mut size, mut seen) = (Size::default(), HashSet::new());
+        let (mut size, mut seen) = (Size::default(), HashSet::default());
         home.walk(path, |found| {
             if !is_linked(found) || seen.insert(found.stx_ino) {
                 size += size_of(found);
@@ -233,22 +235,22 @@ impl Store {
     pub(crate) fn rows(&self) -> Result<Rows> {
         let action = "list what is explained";
         self.database().read(action, |db| {
-            let texts = |query: &str| -> Result<Vec<String>> {
-                let mut statement = db.prepare_cached(query).db(action)?;
-                let rows = statement.query_map([], |row| row.get(0)).db(action)?;
-                rows.collect::<rusqlite::Result<_>>().db(action)
-            };
-            let blobs = texts("SELECT digest FROM blob")?;
-            let blobs = blobs.iter().map(|text| parse_digest(text)).collect::<Result<_>>()?;
-            let trees = texts("SELECT id FROM tree")?;
-            let trees = trees.iter().map(|id| id.parse()).collect::<Result<_>>()?;
+            let mut rows = Rows::default();
+            each_text(db, "SELECT digest FROM blob", action, |digest| {
+                rows.blobs.insert(parse_digest(digest)?);
+                Ok(())
+            })?;
+            each_text(db, "SELECT id FROM tree", action, |id| {
+                rows.trees.insert(id.parse()?);
+                Ok(())
+            })?;
             let mut statement = db.prepare_cached("SELECT target FROM mount").db(action)?;
-            let mounts = statement
+            rows.mounts = statement
                 .query_map([], |row| Ok(PathBuf::from(OsStr::from_bytes(&row.get::<_, Vec<u8>>(0)?))))
                 .db(action)?
                 .collect::<rusqlite::Result<_>>()
                 .db(action)?;
-            Ok(Rows { blobs, trees, mounts })
+            Ok(rows)
         })
     }
 
@@ -287,6 +289,20 @@ impl Store {
     }
 }
 
+fn each_text(
+    db: &Connection,
+    query: &str,
+    action: &'static str,
+    mut each: impl FnMut(&str) -> Result<()>,
+) -> Result<()> {
+    let mut statement = db.prepare_cached(query).db(action)?;
+    let mut rows = statement.query([]).db(action)?;
+    while let Some(row) = rows.next().db(action)? {
+        each(row.get_ref(0).and_then(|text| text.as_str().map_err(Into::into)).db(action)?)?;
+    }
+    Ok(())
+}
+
 /// Takes what has no row, and what lies in trees and mount points, for unknown; notes what is missing.
 fn explain(home: &Home, found: &mut Listing, rows: &Rows) -> Result<()> {
     let (blobs, stray): (Vec<_>, Vec<_>) =
@@ -295,7 +311,7 @@ fn explain(home: &Home, found: &mut Listing, rows: &Rows) -> Result<()> {
         found.unknown(path);
     }
     let mut trees = Vec::with_capacity(found.trees.len());
-    let mut lost = HashSet::new();
+    let mut lost = HashSet::default();
     let inside = std::mem::take(&mut found.inside);
     for ((path, id), inside) in std::mem::take(&mut found.trees).into_iter().zip(inside) {
         if !rows.trees.contains(&id) {

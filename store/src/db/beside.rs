@@ -11,6 +11,9 @@ use crate::error::{DbContext as _, Result};
 /// From how many pages on a second connection pays for itself: to open one takes half a millisecond.
 const MANY_PAGES: i64 = 1 << 10;
 
+/// Room for pages in between: who reads everything once needs none of them again.
+const FEW_KIBIBYTES: i64 = 512;
+
 impl Database {
     /// Runs both on one state of the database: `second` in a thread of its own if there is much to read, else after
     /// `first`.
@@ -21,8 +24,9 @@ impl Database {
         second: impl FnOnce(&Connection) -> Result<B> + Send,
     ) -> Result<(A, B)> {
         let mut connection = self.lock();
-        // Where that fails, everything takes longer, and that is all.
-        let other = if is_large(&connection) { self.another().ok() } else { None };
+        // Where any of this fails, everything takes longer, and that is all.
+        let is_large = is_large(&connection);
+        let other = if is_large { self.another().ok() } else { None };
         let before = other.as_ref().map(data_version);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred).db(action)?;
         // Only a statement that reads begins it.
@@ -32,6 +36,7 @@ impl Database {
             other.execute_batch("BEGIN").is_ok()
                 && before.is_some_and(|before| is_same(before, data_version(other)))
         });
+        let _cache = is_large.then(|| SmallCache::of(&transaction));
         let Some(other) = other else { return Ok((first(&transaction)?, second(&transaction)?)) };
         thread::scope(|scope| {
             let second = scope.spawn(move || second(&other));
@@ -47,8 +52,24 @@ impl Database {
             | OpenFlags::SQLITE_OPEN_EXRESCODE;
         let other = Connection::open_with_flags(self.layout.database(), flags)?;
         other.busy_timeout(BUSY_TIMEOUT)?;
-        other.pragma_update(None, "cache_size", -CACHE_KIBIBYTES)?;
+        other.pragma_update(None, "cache_size", -FEW_KIBIBYTES)?;
         Ok(other)
+    }
+}
+
+/// A connection's cache is small as long as this lives.
+struct SmallCache<'a>(&'a Connection);
+
+impl<'a> SmallCache<'a> {
+    fn of(connection: &'a Connection) -> Self {
+        connection.pragma_update(None, "cache_size", -FEW_KIBIBYTES).unwrap_or_default();
+        Self(connection)
+    }
+}
+
+impl Drop for SmallCache<'_> {
+    fn drop(&mut self) {
+        self.0.pragma_update(None, "cache_size", -CACHE_KIBIBYTES).unwrap_or_default();
     }
 }
 

@@ -44,8 +44,8 @@ pub struct Planted {
 
 /// Fills the store at `root`, which `layerstore` has made and holds nothing.
 ///
-/// Manifests, indexes and configs are real files, trees real directories without files. Layers have no blob files: no
-/// command that works on rows looks for them.
+/// Manifests, indexes and configs are real files, trees real directories without files, and the blobs of layers as long as
+/// they should be, without content.
 pub fn plant(root: &Path, scale: Scale) -> Planted {
     plant::plant(root, &plan::Plan::new(scale))
 }

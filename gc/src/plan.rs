@@ -65,7 +65,7 @@ pub enum Cause {
 /// An image that stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
-    /// Its names.
+    /// Its names, without those that go.
     pub names: Vec<String>,
     /// The image ID, or the target of what is no image.
     pub id: Digest,
@@ -159,7 +159,13 @@ impl Planner<'_> {
     }
 
     fn keep(&mut self, group: &Group, stays: Vec<Stays>) {
-        let names = group.names(self.graph).map(|(_, name)| name.name.clone()).collect();
+        self.keep_but(group, &[], stays);
+    }
+
+    /// The same for a group of which some names go.
+    fn keep_but(&mut self, group: &Group, gone: &[(usize, Reason)], stays: Vec<Stays>) {
+        let stay = group.names(self.graph).filter(|(root, _)| gone.iter().all(|(other, _)| other != root));
+        let names = stay.map(|(_, name)| name.name.clone()).collect();
         self.plan.kept.push(Kept { names, id: id(self.graph, group), stays });
     }
 
@@ -176,7 +182,8 @@ impl Planner<'_> {
                 continue;
             }
             if !verdict.stays.is_empty() {
-                self.keep(&verdict.group, std::mem::take(&mut verdict.stays));
+                let stays = std::mem::take(&mut verdict.stays);
+                self.keep_but(&verdict.group, &verdict.names, stays);
             }
             let id = id(self.graph, &verdict.group);
             for (root, reason) in verdict.names {

@@ -111,7 +111,7 @@ pub enum Stays {
     AmongLast(String),
     /// This name does not fit any of the patterns.
     NotNamed(String),
-    /// This name belongs to another owner.
+    /// A name of it belongs to this owner.
     Owner(String),
     /// It was used then.
     UsedAt(UnixSeconds),

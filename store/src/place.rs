@@ -76,6 +76,12 @@ impl Place {
         }
     }
 
+    /// Whether every store has a directory of this name here: something else in its place is no debris, but the link by which
+    /// somebody has moved it to another disk, or damage.
+    pub(crate) fn has_folder(&self, name: &OsStr) -> bool {
+        matches!(self.entry(name, true), Entry::Folder(_))
+    }
+
     pub(crate) fn entry(&self, name: &OsStr, directory: bool) -> Entry {
         let text = name.to_str().unwrap_or_default();
         match self {
@@ -145,6 +151,12 @@ mod tests {
             ("Blobs", true),
         ] {
             assert_eq!(entry(path, directory), Entry::Unknown, "{path}");
+        }
+        for (path, folder) in
+            [("overlay2", true), ("blobs/sha256", true), ("empty/0", true), ("empty/2", false)]
+        {
+            let (place, name) = Place::of(Path::new(path)).unwrap();
+            assert_eq!(place.has_folder(name), folder, "{path}");
         }
         for path in ["", "x/y", "overlay2/abcdefgh/diff/x", "trash/a/b", "../x", "/etc/x"] {
             assert_eq!(Place::of(Path::new(path)), None, "{path}");

@@ -5,11 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use layerstore_oci::{Algorithm, Digest};
+use rustix::fs::CWD;
 
 use crate::db::Durability;
 use crate::error::{DbContext as _, IoContext as _, Result};
 use crate::layout::{TreeId, random_name};
 use crate::lock::Key;
+use crate::remove::unlock;
 use crate::session;
 use crate::store::Store;
 use crate::unknown::{PORTION, Sorter};
@@ -82,7 +84,17 @@ impl Store {
     /// Moves `path` out of sight in one step. Returns where it is now, or `None` if it was not there.
     pub(crate) fn move_to_trash(&self, path: &Path) -> Result<Option<PathBuf>> {
         let trashed = self.layout().trash().join(random_name());
-        match fs::rename(path, &trashed) {
+        let renamed = match fs::rename(path, &trashed) {
+            Err(error)
+                if error.kind() == io::ErrorKind::PermissionDenied
+                    && rustix::process::geteuid().is_root() =>
+            {
+                // It may be immutable, as containers can make their files: root takes that back.
+                unlock(CWD, path).map_or(Err(error), |()| fs::rename(path, &trashed))
+            }
+            other => other,
+        };
+        match renamed {
             Ok(()) => Ok(Some(trashed)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).context("move to the trash", path),

@@ -2,10 +2,11 @@
 //!
 //! A layer's directories may nest thousands deep, where a walk with an open descriptor for each level
 //! runs out of them, and may have modes that keep even their owner out.
+//!
+//! What is mounted below belongs to others: the walk does not leave the mount that it began on, and the directory stays.
 
-use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
@@ -13,14 +14,16 @@ use rustix::fs::{
     renameat, unlinkat,
 };
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 use crate::layout::random_name;
+use crate::walk::Home;
 
 /// Directories that are open at the same time; two descriptors each.
 const MAX_OPEN: usize = 64;
 
 /// Deletes `path`, whatever it is. What nests too deep is moved to `attic` on the way, a directory of the
-/// same filesystem. Something that has gone already, or goes at the same time, is as good.
+/// same mount. Something that has gone already, or goes at the same time, is as good.
 pub(crate) fn remove(path: &Path, attic: &Path) -> io::Result<()> {
     remove_while(vec![path.to_owned()], attic, &mut |_| Ok(true)).map(drop)
 }
@@ -33,9 +36,10 @@ pub(crate) fn remove_while(
     go_on: &mut dyn FnMut(&OwnedFd) -> io::Result<bool>,
 ) -> io::Result<Vec<PathBuf>> {
     let privileged = rustix::process::geteuid().is_root();
-    let mut removal = Removal { attic, moved: paths, privileged, go_on };
+    let home = Home::of(attic).map_err(io::Error::other)?;
+    let mut removal = Removal { home, attic, moved: paths, privileged, go_on };
     while let Some(path) = removal.moved.pop() {
-        match unlinkat(CWD, &path, AtFlags::empty()) {
+        match removal.unlink(CWD, path.as_path()) {
             Err(Errno::ISDIR | Errno::PERM) => match removal.directory(CWD, &path, 0) {
                 Err(Stop::Asked) => {
                     removal.moved.push(path);
@@ -52,6 +56,7 @@ pub(crate) fn remove_while(
 }
 
 struct Removal<'a> {
+    home: Home,
     attic: &'a Path,
     moved: Vec<PathBuf>,
     privileged: bool,
@@ -73,8 +78,8 @@ impl From<Errno> for Stop {
 impl Removal<'_> {
     fn directory(
         &mut self,
-        parent: impl std::os::fd::AsFd + Copy,
-        name: impl rustix::path::Arg + Copy,
+        parent: impl AsFd + Copy,
+        name: impl Arg + Copy,
         depth: usize,
     ) -> Result<(), Stop> {
         if !self.privileged {
@@ -86,14 +91,12 @@ impl Removal<'_> {
             self.moved.push(moved);
             return Ok(());
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match openat(parent, name, flags, Mode::empty()) {
-            Ok(directory) => {
-                self.unlock_directory(&directory);
-                self.contents(&directory, depth)?;
-            }
-            Err(Errno::NOENT) => return Ok(()),
-            Err(errno) => return Err(errno.into()),
+        // The way to the first may lead over mounts.
+        let opened = if depth == 0 { self.home.open(parent, name) } else { self.home.open_in(parent, name) };
+        // Of what is not opened, as something is mounted there, taking it away says why not.
+        if let Some(directory) = opened? {
+            self.unlock_directory(&directory);
+            self.contents(&directory, depth)?;
         }
         Ok(absent_is_fine(unlinkat(parent, name, AtFlags::REMOVEDIR))?)
     }
@@ -110,10 +113,10 @@ impl Removal<'_> {
     }
 
     /// Root may take away what keeps even root from it: attributes that a program in a container can set.
-    fn unlink(&self, directory: &OwnedFd, name: &CStr) -> Result<(), Errno> {
-        match unlinkat(directory, name, AtFlags::empty()) {
+    fn unlink(&self, directory: impl AsFd, name: impl Arg + Copy) -> Result<(), Errno> {
+        match unlinkat(&directory, name, AtFlags::empty()) {
             Err(Errno::PERM) if self.privileged => {
-                unlock(directory, name)?;
+                unlock(&directory, name)?;
                 unlinkat(directory, name, AtFlags::empty())
             }
             other => other,
@@ -156,8 +159,10 @@ impl Removal<'_> {
 /// `chattr +i` and `+a`.
 const LOCKED: IFlags = IFlags::IMMUTABLE.union(IFlags::APPEND);
 
-fn unlock(directory: &OwnedFd, name: &CStr) -> Result<(), Errno> {
-    // NONBLOCK, as it may be a pipe by now; only regular files have such attributes.
+/// Lets root rename or unlink what is immutable or append-only. If it is not that, or cannot be changed, `PERM` is all there is
+/// to say.
+pub(crate) fn unlock(directory: impl AsFd, name: impl Arg) -> Result<(), Errno> {
+    // NONBLOCK, as it may be a pipe by now; only regular files and directories have such attributes.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = openat(directory, name, flags, Mode::empty()).map_err(|_| Errno::PERM)?;
     let attributes = ioctl_getflags(&file).map_err(|_| Errno::PERM)?;
@@ -212,6 +217,30 @@ mod tests {
     }
 
     #[test]
+    fn privileged_what_is_mounted_below_stays() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let [attic, tree, others] = ["attic", "tree", "others"].map(|name| dir.path().join(name));
+        for path in [&attic, &others, &tree.join("a/volume"), &tree.join("b")] {
+            fs::create_dir_all(path).unwrap();
+        }
+        fs::write(others.join("kept"), "x").unwrap();
+        let volume = tree.join("a/volume");
+        rustix::mount::mount_bind(&others, &volume).unwrap();
+        let below = remove(&tree, &attic);
+        let at = remove(&volume, &attic);
+        rustix::mount::unmount(&volume, rustix::mount::UnmountFlags::empty()).unwrap();
+        for removed in [below, at] {
+            assert_eq!(removed.unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+        }
+        assert!(others.join("kept").exists());
+        remove(&tree, &attic).unwrap();
+        assert!(!tree.exists());
+    }
+
+    #[test]
     fn privileged_what_a_container_has_made_immutable_goes() {
         if !rustix::process::geteuid().is_root() {
             return;
@@ -230,5 +259,13 @@ mod tests {
         }
         remove(&tree, &attic).unwrap();
         assert!(!tree.exists());
+        for path in [dir.path().join("file"), dir.path().join("directory")] {
+            let made = if path.ends_with("file") { fs::write(&path, "x") } else { fs::create_dir(&path) };
+            made.unwrap();
+            let file = fs::File::open(&path).unwrap();
+            ioctl_setflags(&file, ioctl_getflags(&file).unwrap() | IFlags::IMMUTABLE).unwrap();
+            remove(&path, &attic).unwrap();
+            assert!(!path.exists());
+        }
     }
 }

@@ -219,6 +219,9 @@ impl Store {
                     }
                     Entry::Trashed => found.jobs.push((Account::Trash, path)),
                     Entry::Mount(_) => found.mounts.push(path),
+                    Entry::Unknown if place.has_folder(name) => {
+                        return Err(Errno::NOTDIR).context("list", path);
+                    }
                     Entry::Unknown => found.unknown(path),
                 }
             }

@@ -10,14 +10,15 @@
 //! for the next one, for a time.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use layerstore_oci::{Algorithm, Digest};
 use rusqlite::Transaction;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 
 use crate::clock::UnixSeconds;
 use crate::db::Durability;
@@ -229,22 +230,31 @@ impl Drop for TreeDirectory {
     }
 }
 
+fn is_strange(error: &io::Error) -> bool {
+    let strange = [Errno::NOTDIR, Errno::LOOP, Errno::NXIO];
+    strange.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 /// Whether the session whose directory this is has died: nobody holds its lock.
 ///
 /// The caller holds [`Key::Sessions`].
 pub(crate) fn is_dead(directory: &Path) -> Result<bool> {
     let path = directory.join(LOCK_NAME);
-    let lock = match File::open(&path) {
+    // A session's lock is a file: nobody waits for the other end of a pipe, or follows a link.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let opened =
+        OpenOptions::new().read(true).custom_flags(i32::try_from(flags.bits()).unwrap_or(0)).open(&path);
+    let lock = match opened {
         Ok(lock) => lock,
         // Its session may have ended meanwhile.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(directory.exists()),
-        // A stray file is nobody's session.
-        Err(error) if error.kind() == ErrorKind::NotADirectory => return Ok(true),
+        // A stray file is nobody's session, nor is a directory whose lock is a link or a socket.
+        Err(error) if is_strange(&error) => return Ok(true),
         Err(error) => return Err(error).context("open", &path),
     };
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(Errno::WOULDBLOCK) => Ok(false),
         Err(errno) => Err(errno).context("lock", &path),
     }
 }

@@ -141,6 +141,7 @@ impl<'a> Sorter<'a> {
                 let empty = fs::read_dir(path).context("list", path)?.next().is_none();
                 if known || empty { Ok(Fate::Explained) } else { self.stray(path) }
             }
+            Entry::Unknown if place.has_folder(name) => Err(Errno::NOTDIR).context("list", path),
             Entry::Unknown => self.stray(path),
             Entry::Folder(_)
             | Entry::Own

@@ -221,6 +221,12 @@ fn privileged_what_stays_is_told_with_its_reason() {
     let told = store.ok(["gc", "--dry-run", "--unused-for", "30d"]);
     assert!(told.contains("Would untag: localhost/a:1 (unused for 5 weeks, frees "), "{told}");
     assert!(!told.contains("Kept: "), "{told}");
+    // What goes of an image does not stay.
+    store.ok(["tag", "localhost/pinned:1", "localhost/also:1"]);
+    let told = store.ok(["gc", "--dry-run", "-v", "--all"]);
+    assert!(told.contains("Would untag: localhost/also:1 "), "{told}");
+    assert!(told.contains("Kept: localhost/pinned:1 (localhost/pinned:1 is pinned)\n"), "{told}");
+    store.ok(["rmi", "localhost/also:1"]);
     let root = store.mount("localhost/a:2");
     let told = store.ok(["gc", "--dry-run", "-v", "--unused-for", "15d"]);
     store.umount(&root);

@@ -20,6 +20,7 @@ use crate::error::{IoContext as _, Result};
 use crate::layout::random_name;
 use crate::lock::Key;
 use crate::recover::entries;
+use crate::remove::remove;
 use crate::store::Store;
 
 /// What the names of directories with the links of one mount begin with.
@@ -65,7 +66,7 @@ impl Store {
         let kept: HashSet<PathBuf> = self.mounts()?.into_iter().map(|row| row.target).collect();
         for path in entries(&self.layout().mounts())? {
             if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(LINKS.as_bytes())) {
-                fs::remove_dir_all(&path).context("delete", &path)?;
+                remove(&path, &self.layout().trash()).context("delete", &path)?;
             } else if !kept.contains(&path) && super::mount_at(&path).is_ok_and(|found| found.is_none()) {
                 // The row of a mount goes before its directory does. One that others have mounted on is busy for them.
                 fs::remove_dir(&path).unwrap_or_default();

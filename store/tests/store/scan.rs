@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::PathBuf;
 use std::process::Command;
 
-use layerstore_store::{DiscardFate, Missing, NewSnapshot, Object, Scan, Size, Unknown};
+use layerstore_store::{DiscardFate, Error, Missing, NewSnapshot, Object, Scan, Size, Unknown};
 
 use super::*;
 
@@ -172,6 +172,47 @@ fn rows_without_their_files_are_missing() {
     fs::remove_dir_all(store.layout().diff(&tree)).unwrap();
     let missing = store.scan().unwrap().missing;
     assert_eq!(missing, [Missing::Blob(digest("one")), Missing::Tree(tree)]);
+}
+
+#[test]
+fn a_link_in_the_place_of_a_folder_of_the_store_is_no_debris() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    let store = store_with_an_image(&root);
+    let elsewhere = dir.path().join("elsewhere");
+    for folder in ["overlay2", "blobs", "blobs/sha512", "partial", "empty/0"].map(|name| root.join(name)) {
+        fs::rename(&folder, &elsewhere).unwrap();
+        symlink(&elsewhere, &folder).unwrap();
+        let refused = store.scan().unwrap_err();
+        assert!(matches!(&refused, Error::Io { path, .. } if *path == folder), "{refused:?}");
+        let unknown = [Unknown { path: folder.clone(), size: Size::default() }];
+        assert!(store.discard_unknown(&unknown).is_err());
+        assert!(folder.is_symlink());
+        fs::remove_file(&folder).unwrap();
+        fs::rename(&elsewhere, &folder).unwrap();
+    }
+    assert_eq!(paths(&store.scan().unwrap()), BTreeSet::new());
+}
+
+#[test]
+fn privileged_what_is_immutable_goes() {
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+    layerstore_testkit::require::root();
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    let store = open(&root);
+    let planted = [root.join("file"), root.join("directory")];
+    fs::write(&planted[0], "x").unwrap();
+    fs::create_dir(&planted[1]).unwrap();
+    for path in &planted {
+        let file = File::open(path).unwrap();
+        let Ok(flags) = ioctl_getflags(&file) else { return };
+        ioctl_setflags(&file, flags | IFlags::IMMUTABLE).unwrap();
+    }
+    let done = store.discard_unknown(&store.scan().unwrap().unknown).unwrap();
+    assert!(done.iter().all(|done| matches!(done.fate, DiscardFate::Trashed(_))), "{done:?}");
+    assert_eq!(store.empty_trash().unwrap(), 2);
+    assert!(planted.iter().all(|path| !path.exists()));
 }
 
 #[test]

@@ -36,6 +36,26 @@ fn a_dead_session_and_what_it_placed_without_a_row_go() {
 }
 
 #[test]
+fn a_lock_that_no_session_makes_is_nobodys_and_holds_nobody_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let store = open(root);
+    for name in ["pipe", "link", "loop", "socket", "directory"] {
+        fs::create_dir(root.join("ingest").join(name)).unwrap();
+    }
+    let lock = |name: &str| root.join("ingest").join(name).join("lock");
+    rustix::fs::mkfifoat(rustix::fs::CWD, lock("pipe"), rustix::fs::Mode::RWXU).unwrap();
+    symlink("/dev/null", lock("link")).unwrap();
+    symlink("lock", lock("loop")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(lock("socket")).unwrap();
+    fs::create_dir(lock("directory")).unwrap();
+    assert!(store.scan().unwrap().ingests.iter().all(|ingest| !ingest.alive));
+    assert_eq!(store.recover().unwrap().sessions, 5);
+    store.empty_trash().unwrap();
+    audit(root);
+}
+
+#[test]
 fn files_without_a_row_are_found_without_a_dead_session() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

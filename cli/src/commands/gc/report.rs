@@ -150,7 +150,7 @@ pub(crate) fn reason(stays: &Stays, now: i64) -> String {
         }
         Stays::AmongLast(name) => format!("{} is among the newest of its repository", shown(name)),
         Stays::NotNamed(name) => format!("{} does not match", shown(name)),
-        Stays::Owner(name) => format!("{} belongs to another owner", shown(name)),
+        Stays::Owner(owner) => format!("it belongs to {}", printable(owner)),
         Stays::UsedAt(at) => format!("used {} ago", span(*at, now)),
         Stays::BuiltAt(Some(at)) => format!("built {} ago", span(*at, now)),
         Stays::BuiltAt(None) => "it does not say when it was built".to_owned(),

@@ -7,14 +7,14 @@ use rusqlite::Connection;
 
 use super::load::Objects;
 use super::rows::{dangling, digest, each, get, invalid, text};
-use super::{Graph, LayerFacts};
+use super::{Graph, ImageFacts, LayerFacts, Object};
 use crate::blob::parse_digest;
 use crate::error::Result;
 
 /// The edges, and the layers of the images.
 #[derive(Debug, Default)]
 pub(super) struct Links {
-    /// By parent.
+    /// By parent; of each by child.
     edges: Vec<(Digest, Vec<Edge>)>,
     /// By manifest; of each from the lowest on.
     layers: Vec<(Digest, Vec<Layer>)>,
@@ -23,8 +23,16 @@ pub(super) struct Links {
 #[derive(Debug)]
 struct Edge {
     child: Digest,
-    /// Where an index names this manifest; nothing for other edges.
-    position: Option<i64>,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Of an index; with its place there.
+    Manifest(i64),
+    Config,
+    Layer,
+    Subject,
 }
 
 #[derive(Debug)]
@@ -39,12 +47,14 @@ impl Links {
         // Rows come in the order of the primary keys.
         let mut last = String::new();
         each(db, "SELECT parent, child, kind, position FROM edge", [], |row| {
-            let position = match text(row, 2)? {
-                "manifest" => Some(get(row, 3)?),
-                "config" | "layer" | "subject" => None,
+            let kind = match text(row, 2)? {
+                "manifest" => Kind::Manifest(get(row, 3)?),
+                "config" => Kind::Config,
+                "layer" => Kind::Layer,
+                "subject" => Kind::Subject,
                 kind => return Err(invalid("kind of edge", kind)),
             };
-            let edge = Edge { child: digest(row, 1)?, position };
+            let edge = Edge { child: digest(row, 1)?, kind };
             add(&mut links.edges, &mut last, text(row, 0)?, edge)
         })?;
         last.clear();
@@ -72,13 +82,14 @@ impl Objects {
     /// Puts the graph together. What an object refers to need not be here; the object itself must be.
     pub(super) fn link(mut self, links: &Links) -> Result<Graph> {
         let mut manifests = Vec::new();
+        let mut below: HashMap<usize, &[Edge]> = HashMap::default();
         for (digest, edges) in &links.edges {
-            let parent =
-                self.graph.graph.index.blob(digest).ok_or_else(|| dangling("blob", &digest.to_string()))?;
+            let parent = self.blob(digest).ok_or_else(|| dangling("blob", &digest.to_string()))?;
+            below.insert(parent, edges);
             for edge in edges {
-                match (edge.position, self.graph.graph.index.blob(&edge.child)) {
-                    (Some(position), Some(child)) => manifests.push((parent, position, child)),
-                    (None, Some(child)) => self.graph.edge(parent, child),
+                match (edge.kind, self.blob(&edge.child)) {
+                    (Kind::Manifest(place), Some(child)) => manifests.push((parent, place, child)),
+                    (_, Some(child)) => self.graph.edge(parent, child),
                     (_, None) => {}
                 }
             }
@@ -87,23 +98,56 @@ impl Objects {
         for (parent, _, child) in manifests {
             self.graph.manifest(parent, child);
         }
-        let by_manifest: HashMap<usize, usize> =
-            self.images.iter().enumerate().map(|(index, image)| (image.manifest, index)).collect();
-        for (digest, layers) in &links.layers {
-            let manifest = self.graph.graph.index.blob(digest);
-            let image = manifest.and_then(|manifest| by_manifest.get(&manifest));
-            let image = image.ok_or_else(|| dangling("image", &digest.to_string()))?;
-            self.images[*image].layers = layers
-                .iter()
-                .map(|layer| LayerFacts {
-                    blob: self.graph.graph.index.blob(&layer.blob),
-                    tree: self.trees.get(&layer.diff_id).copied(),
-                })
-                .collect();
+        let mut layers: HashMap<usize, &[Layer]> = HashMap::default();
+        for (digest, of_image) in &links.layers {
+            let manifest = self.blob(digest).ok_or_else(|| dangling("image", &digest.to_string()))?;
+            layers.insert(manifest, of_image);
         }
-        for image in self.images {
+        for mut image in std::mem::take(&mut self.images) {
+            let edges = below.get(&image.manifest).copied().unwrap_or_default();
+            let layers = layers.remove(&image.manifest).unwrap_or_default();
+            self.check(&image, edges, layers)?;
+            let facts = |layer: &Layer| LayerFacts {
+                blob: self.blob(&layer.blob),
+                tree: self.trees.get(&layer.diff_id).copied(),
+            };
+            image.layers = layers.iter().map(facts).collect();
             self.graph.image(image);
         }
-        Ok(self.graph.build())
+        match layers.into_keys().next() {
+            Some(manifest) => Err(dangling("image", &self.name(manifest))),
+            None => Ok(self.graph.build()),
+        }
+    }
+
+    fn blob(&self, digest: &Digest) -> Option<usize> {
+        self.graph.graph.index.blob(digest)
+    }
+
+    /// Several tables tell what an image consists of. Where they do not agree, rows are lost, and with them what keeps its
+    /// blobs.
+    fn check(&self, image: &ImageFacts, edges: &[Edge], layers: &[Layer]) -> Result<()> {
+        let lost = |what: &'static str| Err(dangling(what, &self.name(image.manifest)));
+        let config = edges.binary_search_by(|edge| edge.child.cmp(&image.config));
+        let has_config = config.is_ok_and(|index| edges[index].kind == Kind::Config);
+        if !has_config || self.blob(&image.config).is_none() {
+            return lost("config of an image");
+        }
+        let mut blobs: Vec<&Digest> = layers.iter().map(|layer| &layer.blob).collect();
+        blobs.sort_unstable();
+        blobs.dedup();
+        let named = edges.iter().filter(|edge| edge.kind == Kind::Layer).map(|edge| &edge.child);
+        if !named.eq(blobs) || layers.is_empty() != image.chain_key.is_none() {
+            return lost("layer of an image");
+        }
+        Ok(())
+    }
+
+    fn name(&self, index: usize) -> String {
+        match &self.graph.graph.nodes[index].object {
+            Object::Blob(digest) => digest.to_string(),
+            Object::Tree(id) => id.to_string(),
+            Object::Snapshot { key, .. } => key.clone(),
+        }
     }
 }

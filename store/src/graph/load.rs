@@ -125,6 +125,10 @@ impl Loader<'_> {
             let (owner, key) = (text(row, 0)?.to_owned(), text(row, 1)?.to_owned());
             let kind: SnapshotKind = text(row, 2)?.parse()?;
             let tree = self.tree(row, 4)?;
+            // What is written to is somewhere.
+            if kind == SnapshotKind::Active && tree.is_none() {
+                return Err(dangling("tree of a snapshot", text(row, 1)?));
+            }
             let written =
                 tree.is_some_and(|tree| self.objects.graph.graph.nodes[tree].kind == NodeKind::Written);
             let chain = kind == SnapshotKind::Committed && !written && is_chain(&key);

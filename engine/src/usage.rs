@@ -3,13 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-use layerstore_gc::{GroupAccount, Policy, Scope, Tally, User};
+use layerstore_gc::{Account, GroupAccount, Policy, Scope, Tally, User};
 use layerstore_oci::Digest;
 use layerstore_store::{
     Graph, LOCAL, LayerDigest, Missing, NodeKind, Object, Scan, Size, Space, Store, Subject, TreeId,
 };
 
 use crate::Layerstore;
+use crate::collect::{Collected, foreseen};
 use crate::error::Result;
 
 /// The layers of images, by manifest.
@@ -175,7 +176,7 @@ impl Layerstore {
     /// # }
     /// ```
     pub fn disk_usage(&self, scan: bool) -> Result<DiskUsage> {
-        Ok(self.usage(scan, false)?.usage)
+        Ok(self.tell(self.take(scan)?, false)?.usage)
     }
 
     /// The same, with each image and container.
@@ -196,25 +197,59 @@ impl Layerstore {
     /// # }
     /// ```
     pub fn detailed_usage(&self, scan: bool) -> Result<DetailedUsage> {
-        self.usage(scan, true)
+        self.tell(self.take(scan)?, true)
     }
 
-    fn usage(&self, scan: bool, details: bool) -> Result<DetailedUsage> {
-        let account = |store: &Store| -> Result<_> {
+    /// The same as of the moment at which it is also worked out what these policies would take away: see
+    /// [`Layerstore::plan_collection`]. What interrupted pulls have fetched stays with all of them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Layerstore::detailed_usage`].
+    pub fn usage_and_plans(&self, policies: &[Policy]) -> Result<(DetailedUsage, Vec<Collected>)> {
+        let mut taken = self.take(true)?;
+        if policies.iter().any(|policy| policy.evict.is_some()) {
+            self.store.note_missing(&mut taken.graph);
+        }
+        let anyway = match &taken.scan {
+            Some(scan) => self.goes_anyway(scan, false)?,
+            None => Vec::new(),
+        };
+        let plans = policies.iter().map(|policy| foreseen(&taken.graph, policy, &anyway, &HashSet::new()));
+        let plans = plans.collect();
+        Ok((self.tell(taken, true)?, plans))
+    }
+
+    /// What each container takes.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Layerstore::detailed_usage`].
+    pub fn container_sizes(&self) -> Result<Vec<ContainerUsage>> {
+        let graph = self.store.graph_to_collect(false)?;
+        let written = written(&self.store, &graph)?;
+        self.container_usages(&graph, &written)
+    }
+
+    /// Reads all that an account is made of, rows and files at the same time.
+    fn take(&self, scan: bool) -> Result<Taken> {
+        let rows = |store: &Store| -> Result<_> {
             let graph = store.graph_to_collect(false)?;
-            let written: Vec<TreeId> =
-                graph.uncounted.iter().filter_map(|index| tree_id(&graph, *index)).collect();
-            let sizes = store.measure_trees(&written)?;
-            let written: HashMap<TreeId, Size> = written.into_iter().zip(sizes).collect();
+            let written = written(store, &graph)?;
             let account = layerstore_gc::account(&graph);
             Ok((graph, account, written))
         };
-        let (found, (graph, account, written)) = if scan {
-            let (scan, accounts) = self.beside_scan(account)?;
-            (Some(scan), accounts)
+        let (scan, (graph, account, written)) = if scan {
+            let (scan, rows) = self.beside_scan(rows)?;
+            (Some(scan), rows)
         } else {
-            (None, account(&self.store)?)
+            (None, rows(&self.store)?)
         };
+        Ok(Taken { graph, account, written, scan })
+    }
+
+    fn tell(&self, taken: Taken, details: bool) -> Result<DetailedUsage> {
+        let Taken { graph, account, written, scan: found } = taken;
         let containers = self.container_usages(&graph, &written)?;
         let prune = Policy { scope: Scope::Unused, ..Policy::default() };
         let pruned = layerstore_gc::freed_by_policy(&graph, &prune).allocated;
@@ -305,10 +340,26 @@ impl Layerstore {
     }
 }
 
+/// A store at one moment.
+struct Taken {
+    graph: Graph,
+    account: Account,
+    written: HashMap<TreeId, Size>,
+    /// What lies below the root, if that was looked at.
+    scan: Option<Scan>,
+}
+
+/// What the trees take that somebody may write to: no row says it.
+fn written(store: &Store, graph: &Graph) -> Result<HashMap<TreeId, Size>> {
+    let trees: Vec<TreeId> = graph.uncounted.iter().filter_map(|index| tree_id(graph, *index)).collect();
+    let sizes = store.measure_trees(&trees)?;
+    Ok(trees.into_iter().zip(sizes).collect())
+}
+
 /// The parts that have rows.
 fn recorded(
     graph: &Graph,
-    account: &layerstore_gc::Account,
+    account: &Account,
     written: &HashMap<TreeId, Size>,
     missing: &[Missing],
 ) -> Vec<(PartKind, Part)> {

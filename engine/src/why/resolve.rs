@@ -334,7 +334,7 @@ impl Layerstore {
             ("ingest", Some(session)) => {
                 Ok(target("unfinished work of a command", measured(), ingest(&scan, session)))
             }
-            _ => Ok(target("part of the store itself", measured(), Outlook::Own)),
+            _ => Ok(target("the store's own", measured(), Outlook::Own)),
         }
     }
 

@@ -98,6 +98,40 @@ impl Layerstore {
     /// What has a digest that begins like this.
     fn by_digits(&self, known: &Known<'_>, text: &str, digits: &str) -> Result<Option<Target>> {
         let graph = known.graph;
+        // Whatever else a blob's digest in full may be, it is the blob's.
+        let blob = text.parse().ok().and_then(|digest| graph.find(&Object::Blob(digest)));
+        let mut found = match blob {
+            Some(index) => BTreeMap::from([(text.to_owned(), (0, Some(index)))]),
+            None => self.beginning_with(graph, text, digits)?,
+        };
+        if found.len() > 1 {
+            return Err(Error::AmbiguousDigits {
+                prefix: text.to_owned(),
+                found: found.into_keys().take(5).collect(),
+            });
+        }
+        let Some((digest, (_, node))) = found.pop_first() else { return Ok(None) };
+        let Some(index) = node else { return self.partial(&digest).map(Some) };
+        // The digest of an image stands for the image.
+        let parsed = digest.parse::<Digest>();
+        if let Ok(parsed) = parsed
+            && let Ok(found) = known.find(&digest)
+            && (found.target == parsed || found.image.as_ref().is_some_and(|image| image.config == parsed))
+            && let Some(target) = image(graph, &found)
+        {
+            return Ok(Some(target));
+        }
+        Ok(Some(self.node(graph, index)))
+    }
+
+    /// All digests that begin like this, each with its index, if it has a row, and a rank: what has the same digest and a
+    /// higher one is not meant.
+    fn beginning_with(
+        &self,
+        graph: &Graph,
+        text: &str,
+        digits: &str,
+    ) -> Result<BTreeMap<String, (u8, Option<usize>)>> {
         let mut found: BTreeMap<String, (u8, Option<usize>)> = BTreeMap::new();
         let mut add = |digest: &str, rank: u8, node: Option<usize>| {
             if !text.contains(':') || digest.starts_with(text) {
@@ -130,24 +164,7 @@ impl Layerstore {
         for partial in self.store.partials()?.iter().filter(|partial| fits(&partial.digest)) {
             add(&partial.digest.to_string(), 3, None);
         }
-        if found.len() > 1 {
-            return Err(Error::AmbiguousDigits {
-                prefix: text.to_owned(),
-                found: found.into_keys().take(5).collect(),
-            });
-        }
-        let Some((digest, (_, node))) = found.pop_first() else { return Ok(None) };
-        let Some(index) = node else { return self.partial(&digest).map(Some) };
-        // The digest of an image stands for the image.
-        let parsed = digest.parse::<Digest>();
-        if let Ok(parsed) = parsed
-            && let Ok(found) = known.find(&digest)
-            && (found.target == parsed || found.image.as_ref().is_some_and(|image| image.config == parsed))
-            && let Some(target) = image(graph, &found)
-        {
-            return Ok(Some(target));
-        }
-        Ok(Some(self.node(graph, index)))
+        Ok(found)
     }
 
     fn node(&self, graph: &Graph, index: usize) -> Target {

@@ -153,6 +153,12 @@ impl From<layerstore::Error> for Failure {
                 failure.hint("`layerstore ps -a` and `layerstore images` list what there is")
             }
             Error::AmbiguousContainer { .. } => failure.hint("give more digits, or a name"),
+            Error::AmbiguousDigits { .. } => failure.hint("give more digits"),
+            Error::NothingCalled { .. } => failure.hint(
+                "`layerstore images` and `layerstore ps -a` list names; of a digest give four digits or more, of a path \
+                 that below the store",
+            ),
+            Error::NotMounted { .. } => failure.hint("`layerstore mount` lists what is mounted"),
             Error::Store(layerstore::StoreError::NameTaken { name, .. }) => {
                 failure.hint(format!("choose another, or `layerstore rm {name}` first"))
             }

@@ -155,11 +155,7 @@ impl Layerstore {
             Ok((graph, removed))
         })?;
         let anyway = self.goes_anyway(&scan, policy.interrupted)?;
-        let mut plan = layerstore_gc::plan_beside(&graph, policy, bytes(&anyway));
-        plan.victims.retain(|planned| !removed.contains(&planned.victim.object));
-        let mut collected = told(&plan, |_| true, |_| true);
-        collected.objects.extend(anyway);
-        Ok(collected)
+        Ok(foreseen(&graph, policy, &anyway, &removed))
     }
 
     /// What a collection takes away that has no rows.
@@ -284,6 +280,20 @@ impl Layerstore {
         partials.retain(|partial| all || partial.modified <= old || here(partial));
         Ok(partials)
     }
+}
+
+/// What a policy would take away beside that which goes anyway, apart from what has gone already by then.
+pub(crate) fn foreseen(
+    graph: &Graph,
+    policy: &Policy,
+    anyway: &[CollectedObject],
+    before: &HashSet<Object>,
+) -> Collected {
+    let mut plan = layerstore_gc::plan_beside(graph, policy, bytes(anyway));
+    plan.victims.retain(|planned| !before.contains(&planned.victim.object));
+    let mut collected = told(&plan, |_| true, |_| true);
+    collected.objects.extend_from_slice(anyway);
+    collected
 }
 
 /// Takes containers out of a graph. Returns what they alone have: it goes with them.

@@ -1,11 +1,14 @@
 //! What can go wrong, in terms of images.
 
+mod kind;
+mod wording;
+
 use std::io;
 use std::path::PathBuf;
 
-use layerstore_oci::{
-    ChangeError, DiffId, Digest, DocumentError, ErrorKind, Platform, PlatformError, ReferenceError,
-};
+use layerstore_oci::{ChangeError, DiffId, Digest, DocumentError, Platform, PlatformError, ReferenceError};
+
+use wording::{as_names, comma, containers, evicted, few, list};
 
 /// A failed operation.
 #[derive(Debug, thiserror::Error)]
@@ -469,131 +472,4 @@ impl From<layerstore_registry::Error> for Error {
     fn from(error: layerstore_registry::Error) -> Self {
         Self::Registry(Box::new(error))
     }
-}
-
-impl Error {
-    /// Whether another [`UnpackPolicy`](crate::UnpackPolicy) would accept the layer.
-    pub fn is_limit(&self) -> bool {
-        matches!(self, Self::Unpack { source, .. } if source.is_limit())
-    }
-
-    /// Whether this process must not mount: root may, and root of a user namespace with its own mounts.
-    pub fn is_unprivileged(&self) -> bool {
-        matches!(self, Self::Store(layerstore_store::Error::NoPrivilege { .. }))
-    }
-
-    /// The class of the failure.
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Store(error) => error.kind(),
-            Self::Archive(error) => error.kind(),
-            Self::Bundle(error) => error.kind(),
-            // The end of the input, or what a decompressor does not understand.
-            Self::Read { source, .. }
-                if matches!(source.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData) =>
-            {
-                ErrorKind::Corrupt
-            }
-            Self::File { source, .. }
-            | Self::Read { source, .. }
-            | Self::Sandbox { source }
-            | Self::Random { source }
-            | Self::Output { source } => ErrorKind::of_io(source),
-            Self::Unpack { source, .. } => source.kind(),
-            Self::Tree { source, .. } | Self::Count { source, .. } | Self::Diff { source, .. } => {
-                source.kind()
-            }
-            Self::Document { source, .. } => source.kind(),
-            Self::DiffIdMismatch { .. }
-            | Self::DocumentMismatch { .. }
-            | Self::MissingBlob { .. }
-            | Self::WrongDigest { .. }
-            | Self::LostBlob { .. } => ErrorKind::Corrupt,
-            Self::Unfinished { source, .. } => source.kind(),
-            Self::Evicted { source, .. } => source.as_ref().map_or(ErrorKind::NotFound, |error| error.kind()),
-            Self::Name(error) => error.kind(),
-            Self::Platform(error) => error.kind(),
-            Self::NoPlatform { .. }
-            | Self::NoImage { .. }
-            | Self::NoPath { .. }
-            | Self::NotMounted { .. }
-            | Self::NoContainer { .. }
-            | Self::NothingCalled { .. }
-            | Self::NoImageOrContainer { .. }
-            | Self::NoBlobs { .. }
-            | Self::Incomplete { .. } => ErrorKind::NotFound,
-            Self::Change(error) => error.kind(),
-            Self::DigestAsTag { .. }
-            | Self::ImageArchive { .. }
-            | Self::BadTime { .. }
-            | Self::NoDestination { .. }
-            | Self::MountOverStore { .. }
-            | Self::ReservedName { .. }
-            | Self::TooManyDocuments { .. }
-            | Self::TooDeep { .. }
-            | Self::BrokenLink { .. }
-            | Self::TooManySteps { .. }
-            | Self::NoSetting { .. }
-            | Self::BadSetting { .. }
-            | Self::Ambiguous { .. }
-            | Self::AmbiguousContainer { .. }
-            | Self::AmbiguousDigits { .. }
-            | Self::BadContainerName { .. }
-            | Self::WrongType { .. } => ErrorKind::InvalidInput,
-            Self::SeveralNames { .. }
-            | Self::Pinned { .. }
-            | Self::LastSource { .. }
-            | Self::Mounted { .. }
-            | Self::UsedByContainers { .. }
-            | Self::ContainerMounted { .. } => ErrorKind::InUse,
-            Self::OtherFlavour { .. }
-            | Self::NotUnpackable { .. }
-            | Self::NotAnImage { .. }
-            | Self::ForeignLayer { .. } => ErrorKind::Unsupported,
-            Self::Registry(error) => error.kind(),
-            Self::NoRoom { .. } => ErrorKind::NoSpace,
-            Self::Cancelled => ErrorKind::Io,
-        }
-    }
-}
-
-fn evicted(name: &str, digests: &[Digest]) -> String {
-    let layers = if digests.len() == 1 { "layer" } else { "layers" };
-    let count = digests.len();
-    format!("{name} cannot leave the store without {count} evicted {layers}, {}", comma(digests))
-}
-
-fn containers(names: &[String]) -> String {
-    let what = if names.len() == 1 { "container" } else { "containers" };
-    format!("{what} {}", few(names))
-}
-
-/// The pinned names, where they are not what was given.
-/// Five of them at most, and how many more there are: an image may have thousands of names.
-fn few(names: &[String]) -> String {
-    const SHOWN: usize = 5;
-    let text = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(SHOWN) {
-        0 => text,
-        1 => text + " and 1 other",
-        others => format!("{text} and {others} others"),
-    }
-}
-
-fn as_names(given: &str, names: &[String]) -> String {
-    match names {
-        [one] if one == given => String::new(),
-        names => format!(" as {}", few(names)),
-    }
-}
-
-fn list(platforms: &[Platform]) -> String {
-    if platforms.is_empty() {
-        return "none".to_owned();
-    }
-    platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-fn comma(digests: &[Digest]) -> String {
-    digests.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

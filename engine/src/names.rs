@@ -1,7 +1,7 @@
 //! From what a person types to an image.
 
 use layerstore_oci::{Digest, Platform, Reference};
-use layerstore_store::{ImageInfo, ImageRow, LOCAL};
+use layerstore_store::{ImageInfo, ImageRow, LOCAL, Store};
 
 use crate::Layerstore;
 use crate::error::{Error, Result};
@@ -35,42 +35,66 @@ impl Found {
     }
 }
 
+/// Where images are looked up: the names of one owner with what they lead to, in the order of the names, as the store
+/// lists them.
+pub(crate) trait ImageRows {
+    /// Those that have this name, or the same target as it.
+    fn named(&self, name: &str) -> Result<Vec<ImageRow>>;
+    /// Those that lead to a digest whose hexadecimal part begins like this.
+    fn by_digest(&self, hex: &str) -> Result<Vec<ImageRow>>;
+}
+
+impl ImageRows for Store {
+    fn named(&self, name: &str) -> Result<Vec<ImageRow>> {
+        Ok(self.images_named(LOCAL, name)?)
+    }
+
+    fn by_digest(&self, hex: &str) -> Result<Vec<ImageRow>> {
+        Ok(self.images_by_digest(LOCAL, hex)?)
+    }
+}
+
 impl Layerstore {
     /// Finds an image by name, by name and digest, by ID, or by a prefix of an ID.
     pub(crate) fn find(&self, name: &str) -> Result<Found> {
-        // Whatever names there are, this is an ID.
-        if let Ok(digest) = name.parse::<Digest>() {
-            let rows = self.store.images_by_digest(LOCAL, &digest.hex())?;
-            let row = by_id(&rows, &digest.to_string())?;
-            return row
-                .map(|row| found(&rows, row, false))
-                .ok_or_else(|| Error::NoImage { name: name.to_owned() });
+        find_in(&self.store, name)
+    }
+}
+
+/// The same among given rows.
+pub(crate) fn find_in(images: &impl ImageRows, name: &str) -> Result<Found> {
+    // Whatever names there are, this is an ID.
+    if let Ok(digest) = name.parse::<Digest>() {
+        let rows = images.by_digest(&digest.hex())?;
+        let row = by_id(&rows, &digest.to_string())?;
+        return row
+            .map(|row| found(&rows, row, false))
+            .ok_or_else(|| Error::NoImage { name: name.to_owned() });
+    }
+    let reference: Result<Reference, _> = name.parse();
+    if let Ok(reference) = &reference {
+        // Nearly always it is a name as it is stored.
+        let exact = reference.to_string();
+        let rows = images.named(&exact)?;
+        if let Some(row) = rows.iter().find(|row| row.name == exact) {
+            return Ok(found(&rows, row, true));
         }
-        let reference: Result<Reference, _> = name.parse();
-        if let Ok(reference) = &reference {
-            // Nearly always it is a name as it is stored.
-            let exact = reference.to_string();
-            let rows = self.store.images_named(LOCAL, &exact)?;
-            if let Some(row) = rows.iter().find(|row| row.name == exact) {
+        if let Some(digest) = reference.digest() {
+            let rows = images.by_digest(&digest.hex())?;
+            if let Some(row) = by_name_and_digest(&rows, reference, digest) {
                 return Ok(found(&rows, row, true));
             }
-            if let Some(digest) = reference.digest() {
-                let rows = self.store.images_by_digest(LOCAL, &digest.hex())?;
-                if let Some(row) = by_name_and_digest(&rows, reference, digest) {
-                    return Ok(found(&rows, row, true));
-                }
-            }
         }
-        if let Some(prefix) = id_prefix(name) {
-            let rows = self.store.images_by_digest(LOCAL, prefix)?;
-            if let Some(row) = by_id(&rows, name)? {
-                return Ok(found(&rows, row, false));
-            }
+    }
+    if let Some(prefix) = id_prefix(name) {
+        let rows = images.by_digest(prefix)?;
+        if let Some(row) = by_id(&rows, name)? {
+            return Ok(found(&rows, row, false));
         }
-        match reference {
-            Err(error) if !is_hex(name.strip_prefix("sha256:").unwrap_or(name)) => Err(error.into()),
-            _ => Err(Error::NoImage { name: name.to_owned() }),
-        }
+    }
+    match reference {
+        Err(error) if !is_hex(name.strip_prefix("sha256:").unwrap_or(name)) => Err(error.into()),
+        _ => Err(Error::NoImage { name: name.to_owned() }),
     }
 }
 

@@ -1,161 +1,23 @@
 //! Where the disk went.
 
-use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+mod figures;
 
-use layerstore_gc::{GroupAccount, Policy, Scope, Tally, User};
+use std::collections::{HashMap, HashSet};
+
+use layerstore_gc::{Account, GroupAccount, Policy, Scope, Tally, User};
 use layerstore_oci::Digest;
 use layerstore_store::{
-    Graph, LOCAL, LayerDigest, Missing, NodeKind, Object, Scan, Size, Space, Store, Subject, TreeId,
+    Graph, LOCAL, Missing, MountRow, NodeKind, Object, Scan, Size, Store, Subject, TreeId,
 };
 
 use crate::Layerstore;
+use crate::collect::{Collected, foreseen};
 use crate::error::Result;
 
-/// The layers of images, by manifest.
-pub type LayerDigests = HashMap<Digest, Vec<LayerDigest>>;
-
-/// What a store takes, by what it is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DiskUsage {
-    /// All images that names lead to.
-    pub images: Part,
-    /// All containers.
-    pub containers: Part,
-    /// Where the bytes are. Without a scan those parts are left out that have no rows.
-    pub parts: Vec<(PartKind, Part)>,
-    /// What all parts take together, which is what `du -x` says of the root; `None` without a scan.
-    pub total: Option<Size>,
-    /// What nothing explains.
-    pub unknown: Vec<(PathBuf, Size)>,
-    /// Blobs and trees that should be there and are not.
-    pub missing: Vec<String>,
-    /// The filesystem that the store is on.
-    pub space: Space,
-}
-
-/// Some things and what they take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Part {
-    /// How many there are.
-    pub count: u64,
-    /// How many of them are in use.
-    pub active: u64,
-    /// What they take.
-    pub size: Size,
-    /// Bytes of blocks that can be had back: those of unused images by `image prune --all`, those of containers that are
-    /// not in use by removing them, all others by a collection without any policy.
-    pub reclaimable: u64,
-}
-
-/// A part of a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PartKind {
-    /// Complete blobs.
-    Blobs,
-    /// Unpacked layers.
-    Trees,
-    /// What containers and other snapshots have written.
-    Writable,
-    /// Trees that one stack of layers needs on top.
-    Fixups,
-    /// What running commands have not completed, and interrupted downloads.
-    Ingests,
-    /// What was forgotten and is not deleted yet.
-    Trash,
-    /// The database, locks, the reserve, and the directories of every store.
-    Database,
-    /// What nothing explains.
-    Unknown,
-}
-
-/// One image with all its names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageUsage {
-    /// Names as they are stored; the target's digest for an image without one.
-    pub names: Vec<String>,
-    /// The manifest or index that they stand for.
-    pub target: Digest,
-    /// The images that they lead to, one for each platform.
-    pub variants: Vec<VariantUsage>,
-    /// What removing it would free.
-    pub freed: Size,
-    /// When it was last used, or got its name, in seconds since 1970.
-    pub last_use: i64,
-    /// When it was last mounted, pulled, or something was made from it.
-    pub last_used_at: Option<i64>,
-    /// When it was last pulled.
-    pub pulled_at: Option<i64>,
-    /// Whether one of its names is pinned.
-    pub pinned: bool,
-}
-
-/// One image of one platform.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VariantUsage {
-    /// Its ID.
-    pub id: Digest,
-    /// Its manifest.
-    pub manifest: Digest,
-    /// `os/architecture[/variant]`.
-    pub platform: String,
-    /// When it was built, if its config says.
-    pub created: Option<i64>,
-    /// Bytes of its layers, as `images` shows them.
-    pub size: u64,
-    /// Bytes of those that other images have as well.
-    pub shared: u64,
-    /// Its containers.
-    pub containers: Vec<String>,
-    /// Where it is mounted.
-    pub mounts: Vec<PathBuf>,
-    /// Its layers, lowest first.
-    pub layers: Vec<LayerUsage>,
-}
-
-impl VariantUsage {
-    /// Bytes of the layers that no other image has.
-    pub fn unique(&self) -> u64 {
-        self.size - self.shared
-    }
-}
-
-/// One layer of an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LayerUsage {
-    /// Its blob and what that takes, if it is here.
-    pub blob: Option<(Digest, Size)>,
-    /// Its tree's directory and what that takes, if it is unpacked.
-    pub tree: Option<(String, Size)>,
-}
-
-/// What a container has written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContainerUsage {
-    /// Its ID.
-    pub id: String,
-    /// Its name.
-    pub name: String,
-    /// The image as it was asked for.
-    pub image: String,
-    /// When it was created, in seconds since 1970.
-    pub created_at: i64,
-    /// Where it is mounted.
-    pub mounted: Option<PathBuf>,
-    /// What it takes.
-    pub size: Size,
-}
-
-/// A store's usage, and that of each image and container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DetailedUsage {
-    /// All in all.
-    pub usage: DiskUsage,
-    /// Each image.
-    pub images: Vec<ImageUsage>,
-    /// Each container.
-    pub containers: Vec<ContainerUsage>,
-}
+pub use figures::{
+    ContainerUsage, DetailedUsage, DiskUsage, ImageUsage, LayerDigests, LayerUsage, Part, PartKind,
+    VariantUsage,
+};
 
 impl Layerstore {
     /// Says where the disk went, all in all. With `scan` it is looked for what no row explains; without, this takes
@@ -175,7 +37,7 @@ impl Layerstore {
     /// # }
     /// ```
     pub fn disk_usage(&self, scan: bool) -> Result<DiskUsage> {
-        Ok(self.usage(scan, false)?.usage)
+        Ok(self.tell(self.take(scan)?, false)?.usage)
     }
 
     /// The same, with each image and container.
@@ -196,25 +58,59 @@ impl Layerstore {
     /// # }
     /// ```
     pub fn detailed_usage(&self, scan: bool) -> Result<DetailedUsage> {
-        self.usage(scan, true)
+        self.tell(self.take(scan)?, true)
     }
 
-    fn usage(&self, scan: bool, details: bool) -> Result<DetailedUsage> {
-        let account = |store: &Store| -> Result<_> {
+    /// The same as of the moment at which it is also worked out what these policies would take away: see
+    /// [`Layerstore::plan_collection`]. What interrupted pulls have fetched stays with all of them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Layerstore::detailed_usage`].
+    pub fn usage_and_plans(&self, policies: &[Policy]) -> Result<(DetailedUsage, Vec<Collected>)> {
+        let mut taken = self.take(true)?;
+        if policies.iter().any(|policy| policy.evict.is_some()) {
+            self.store.note_missing(&mut taken.graph);
+        }
+        let anyway = match &taken.scan {
+            Some(scan) => self.goes_anyway(scan, false)?,
+            None => Vec::new(),
+        };
+        let plans = policies.iter().map(|policy| foreseen(&taken.graph, policy, &anyway, &HashSet::new()));
+        let plans = plans.collect();
+        Ok((self.tell(taken, true)?, plans))
+    }
+
+    /// What each container takes.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Layerstore::detailed_usage`].
+    pub fn container_sizes(&self) -> Result<Vec<ContainerUsage>> {
+        let graph = self.store.graph_to_collect(false)?;
+        let written = written(&self.store, &graph)?;
+        self.container_usages(&graph, &written)
+    }
+
+    /// Reads all that an account is made of, rows and files at the same time.
+    fn take(&self, scan: bool) -> Result<Taken> {
+        let rows = |store: &Store| -> Result<_> {
             let graph = store.graph_to_collect(false)?;
-            let written: Vec<TreeId> =
-                graph.uncounted.iter().filter_map(|index| tree_id(&graph, *index)).collect();
-            let sizes = store.measure_trees(&written)?;
-            let written: HashMap<TreeId, Size> = written.into_iter().zip(sizes).collect();
+            let written = written(store, &graph)?;
             let account = layerstore_gc::account(&graph);
             Ok((graph, account, written))
         };
-        let (found, (graph, account, written)) = if scan {
-            let (scan, accounts) = self.beside_scan(account)?;
-            (Some(scan), accounts)
+        let (scan, (graph, account, written)) = if scan {
+            let (scan, rows) = self.beside_scan(rows)?;
+            (Some(scan), rows)
         } else {
-            (None, account(&self.store)?)
+            (None, rows(&self.store)?)
         };
+        Ok(Taken { graph, account, written, scan })
+    }
+
+    fn tell(&self, taken: Taken, details: bool) -> Result<DetailedUsage> {
+        let Taken { graph, account, written, scan: found } = taken;
         let containers = self.container_usages(&graph, &written)?;
         let prune = Policy { scope: Scope::Unused, ..Policy::default() };
         let pruned = layerstore_gc::freed_by_policy(&graph, &prune).allocated;
@@ -282,9 +178,16 @@ impl Layerstore {
     ) -> Result<Vec<ContainerUsage>> {
         let mounts = self.store.live_mounts()?;
         let rows = self.store.containers()?;
+        let mounted: HashMap<&str, &MountRow> = mounts
+            .iter()
+            .rev()
+            .filter_map(|mount| match &mount.subject {
+                Subject::Snapshot { owner, key } if owner == LOCAL => Some((key.as_str(), mount)),
+                _ => None,
+            })
+            .collect();
         let usages = rows.into_iter().map(|row| {
-            let subject = Subject::Snapshot { owner: LOCAL.to_owned(), key: row.id.clone() };
-            let mounted = mounts.iter().find(|mount| mount.subject == subject);
+            let mounted = mounted.get(row.id.as_str());
             let node = graph.find(&Object::Snapshot { owner: LOCAL.to_owned(), key: row.id.clone() });
             // Its own tree is the one that is written to.
             let own = node.into_iter().flat_map(|node| graph.children(node));
@@ -305,10 +208,26 @@ impl Layerstore {
     }
 }
 
+/// A store at one moment.
+struct Taken {
+    graph: Graph,
+    account: Account,
+    written: HashMap<TreeId, Size>,
+    /// What lies below the root, if that was looked at.
+    scan: Option<Scan>,
+}
+
+/// What the trees take that somebody may write to: no row says it.
+fn written(store: &Store, graph: &Graph) -> Result<HashMap<TreeId, Size>> {
+    let trees: Vec<TreeId> = graph.uncounted.iter().filter_map(|index| tree_id(graph, *index)).collect();
+    let sizes = store.measure_trees(&trees)?;
+    Ok(trees.into_iter().zip(sizes).collect())
+}
+
 /// The parts that have rows.
 fn recorded(
     graph: &Graph,
-    account: &layerstore_gc::Account,
+    account: &Account,
     written: &HashMap<TreeId, Size>,
     missing: &[Missing],
 ) -> Vec<(PartKind, Part)> {

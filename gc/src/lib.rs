@@ -19,6 +19,6 @@ pub use account::{Account, GroupAccount, ImageAccount, Tally, account, images};
 pub use count::Counts;
 pub use group::{Group, User, groups, users};
 pub use mark::{kept, reach};
-pub use plan::{Cause, Kept, Plan, PlannedName, PlannedVictim, freed_by_policy, plan, plan_beside};
+pub use plan::{Cause, Kept, Plan, PlannedName, PlannedVictim, freed_by_policy, plan, plan_beside, takes};
 pub use policy::{Evict, Goal, LabelFilter, Policy, Reason, Scope, Stays, familiar};
-pub use why::{Freed, Way, Ways, describe, freed_by, ways};
+pub use why::{Above, Freed, Way, Ways, describe, freed_by, ways};

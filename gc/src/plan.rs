@@ -126,6 +126,15 @@ pub fn freed_by_policy(graph: &Graph, policy: &Policy) -> Size {
     freed
 }
 
+/// Whether a policy without a goal, which evicts nothing, takes an object: what its plan says, without making one.
+pub fn takes(graph: &Graph, policy: &Policy, object: usize) -> bool {
+    let mut counts = Counts::new(graph);
+    for verdict in judge(graph, policy) {
+        counts.release(verdict.names.iter().map(|_| verdict.group.target));
+    }
+    !counts.is_kept(object)
+}
+
 /// Whether something is there for images: what containers have written has no part in how much may be stored of them.
 fn is_storage(kind: NodeKind) -> bool {
     matches!(kind, NodeKind::Blob | NodeKind::Layer | NodeKind::Fixup)

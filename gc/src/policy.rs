@@ -247,12 +247,13 @@ fn whole(
             return Some(Stays::BuiltAt(newest));
         }
     }
-    let fits =
-        |filter: &LabelFilter| filter.negated != images().any(|image| has_label(&image.labels, filter));
-    if !policy.labels.iter().all(fits) {
-        return Some(Stays::Labels);
+    if policy.labels.is_empty() {
+        return None;
     }
-    None
+    let labels: Vec<Labels> =
+        images().map(|image| serde_json::from_str(&image.labels).unwrap_or_default()).collect();
+    let fits = |filter: &LabelFilter| filter.negated != labels.iter().any(|labels| has_label(labels, filter));
+    (!policy.labels.iter().all(fits)).then_some(Stays::Labels)
 }
 
 /// Why one name stays.
@@ -306,8 +307,10 @@ fn newest(graph: &Graph, groups: &[Group], count: usize) -> HashSet<usize> {
     newest.collect()
 }
 
-fn has_label(labels: &str, filter: &LabelFilter) -> bool {
-    let labels: serde_json::Map<String, serde_json::Value> = serde_json::from_str(labels).unwrap_or_default();
+/// The labels of an image.
+type Labels = serde_json::Map<String, serde_json::Value>;
+
+fn has_label(labels: &Labels, filter: &LabelFilter) -> bool {
     match (labels.get(&filter.key), &filter.value) {
         (Some(found), Some(value)) => found.as_str() == Some(value),
         (found, None) => found.is_some(),

@@ -39,6 +39,7 @@ const CASES: &[Case] = &[
     case("images -q", "images -q"),
     case("df -v --no-scan", "df -v --no-scan"),
     case("df", "df"),
+    case("df --html", "df --html -"),
     case("image prune -a --dry-run", "image prune -a --dry-run"),
     case("why a layer", "why {layer}"),
     case("why --freed-by an image", "why --freed-by {first}"),

@@ -18,8 +18,9 @@ use super::quantity::{percent, size, span};
 /// pinned, stays in any case. -v says what stays and why.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
-Filters: until=TIME (built before a date, a time or an age such as 720h), label=KEY[=VALUE], label!=KEY[=VALUE],
-reference=PATTERN (may hold * and ?; one of several must fit), dangling=true|false.
+Filters: until=TIME (built before a date, a time or an age such as 720h), label=KEY[=VALUE],
+label!=KEY[=VALUE], reference=PATTERN (may hold * and ?; one of several must fit),
+dangling=true|false.
 
 Fields for --format: .Type .Name .ID .Size .Freed .Reason .Since (sizes in bytes on disk)
 

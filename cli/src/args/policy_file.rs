@@ -28,14 +28,11 @@ pub(crate) fn read(path: &Path) -> Result<Conditions, Failure> {
         }
         Ok(_) => parse(&text).map_err(|problem| Failure::usage(format!("the policy {shown}, {problem}"))),
         Err(error) => {
-            let exit = match error.kind() {
-                std::io::ErrorKind::NotFound => Exit::NotFound,
-                std::io::ErrorKind::InvalidData => Exit::WrongUsage,
-                _ => Exit::Failed,
-            };
-            let mut failure = Failure::usage(format!("cannot read the policy {shown}: {error}"));
-            failure.exit = exit;
-            Err(failure)
+            let is_text = error.kind() != std::io::ErrorKind::InvalidData;
+            let action = "read the policy";
+            let failure =
+                Failure::from(layerstore::Error::File { action, path: path.to_owned(), source: error });
+            Err(if is_text { failure } else { Failure { exit: Exit::WrongUsage, ..failure } })
         }
     }
 }

@@ -1,5 +1,6 @@
 use clap::CommandFactory;
 use clap::error::ErrorKind;
+use clap_complete::Shell;
 
 use super::*;
 

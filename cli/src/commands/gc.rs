@@ -44,6 +44,10 @@ pub(super) fn run(context: &Context, args: &Gc) -> Result<(), Failure> {
     })?;
     if let Some(missed) = report::missed(&collected, args.dry_run) {
         context.note(&missed);
+    } else if !context.verbose
+        && let Some(untouched) = report::untouched(&collected)
+    {
+        context.note(&untouched);
     }
     end
 }

@@ -1,5 +1,6 @@
 //! `layerstore image prune`, `container prune` and `system prune`, in Docker's words.
 
+use std::collections::HashMap;
 use std::io::{self, BufRead as _};
 
 use layerstore::oci::ErrorKind;
@@ -165,8 +166,8 @@ fn remove(
         return Ok(Vec::new());
     }
     let in_use = store.containers_in_use()?;
-    let sizes = store.detailed_usage(false)?.containers;
-    let size = |id: &str| sizes.iter().find(|usage| usage.id == id).map_or(0, |usage| usage.size.allocated);
+    let sizes = store.container_sizes()?.into_iter().map(|usage| (usage.id, usage.size.allocated));
+    let sizes: HashMap<String, u64> = sizes.collect();
     let mut removed = Vec::new();
     for container in containers {
         if let Some(user) = in_use.get(&container.id) {
@@ -184,7 +185,7 @@ fn remove(
                 Err(error) => return Err(error.into()),
             }
         }
-        let bytes = size(&container.id);
+        let bytes = sizes.get(&container.id).copied().unwrap_or(0);
         removed.push((container.id, bytes));
     }
     Ok(removed)

@@ -14,6 +14,8 @@ use crate::format::{printable, time, truncate_id};
 
 /// Ways that are shown unless all are asked for.
 const SHOWN: usize = 20;
+/// The kind of a container, as the library says it.
+const CONTAINER: &str = "container";
 /// Names that are shown of a way or reason with many.
 const NAMES: usize = 5;
 
@@ -61,7 +63,8 @@ impl Words<'_> {
             facts.push(format!("{}, {} on disk", human_size4(size.apparent), human_size4(size.allocated)));
         }
         facts.extend(answer.media_type.as_deref().map(printable));
-        facts.extend(answer.created_at.map(|at| format!("stored {}", lower(&time::ago(at, self.now)))));
+        let made = if answer.kind == CONTAINER { "created" } else { "stored" };
+        facts.extend(answer.created_at.map(|at| format!("{made} {}", lower(&time::ago(at, self.now)))));
         let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
         let name = match answer.kind.as_str() {
             "image" | "artifact" => {
@@ -154,11 +157,12 @@ impl Words<'_> {
                         "`gc --unused-for 30d` takes it from {} on.\n",
                         time::minute(last_use.saturating_add(30 * 86_400))
                     )]);
+                } else if self.answer.kind == CONTAINER {
+                    out.push_str(
+                        "No `gc` takes a container: `rm` removes it, and `container prune` unless it is mounted.\n",
+                    );
                 } else {
                     out.push_str(&self.refusal("`gc --all` does not take it", &eviction.stays));
-                }
-                if self.answer.kind == "container" {
-                    out.push_str("`rm` removes it, and `container prune` unless it is mounted.\n");
                 }
                 if let Some(verdict) = &eviction.policy {
                     out.push_str(&self.verdict(verdict));

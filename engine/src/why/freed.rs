@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use layerstore_gc::{Group, describe, familiar, groups};
+use layerstore_gc::{Group, describe, familiar};
 use layerstore_store::{LOCAL, Object, RootKind, Size};
 
 use super::chain::{Words, name};
+use super::known::Known;
 use crate::Layerstore;
 use crate::error::{Error, Result};
 
@@ -67,11 +68,11 @@ impl Layerstore {
     /// # }
     /// ```
     pub fn freed_by(&self, image: &str) -> Result<FreedBy> {
-        let found = self.find(image)?;
         let graph = self.store.graph_to_collect(false)?;
+        let known = Known::new(&graph);
+        let found = known.find(image)?;
         let target = graph.find(&Object::Blob(found.target.clone()));
-        let group = groups(&graph).into_iter().find(|group| Some(group.target) == target);
-        // Removed by somebody since it was found.
+        let group = known.groups.into_iter().find(|group| Some(group.target) == target);
         let group = group.ok_or_else(|| Error::NoImage { name: image.to_owned() })?;
         let goes = |root: &usize| match &graph.roots[*root].kind {
             RootKind::Name(name) => {

@@ -2,18 +2,21 @@
 
 mod chain;
 mod freed;
+mod known;
 mod outlook;
 mod resolve;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use layerstore_gc::{Goal, Policy, Stays};
+use layerstore_gc::{Above, Goal, Policy, Stays};
 use layerstore_store::Size;
 
 use crate::Layerstore;
 use crate::collect::bytes;
 use crate::error::Result;
+
+use known::Known;
 
 pub use chain::{Chain, Keeper, Step};
 pub use freed::{FreedBy, FreedObject, Staying};
@@ -121,9 +124,11 @@ impl Layerstore {
         if policy.is_some_and(|policy| policy.evict.is_some()) {
             self.store.note_missing(&mut graph);
         }
-        let found = self.resolve(&graph, text.as_ref())?;
+        let known = Known::new(&graph);
+        let found = self.resolve(&known, text.as_ref())?;
         let Some(node) = found.node else { return found.without_row() };
-        let ways = layerstore_gc::ways(&graph, node, LIMIT);
+        let above = Above::new(&graph);
+        let ways = above.ways(node, LIMIT);
         let object = &graph.nodes[node];
         let made = self.store.made(&object.object)?;
         let (created_at, media_type) = made.map_or((None, None), |(at, media_type)| (Some(at), media_type));
@@ -138,7 +143,7 @@ impl Layerstore {
             _ => 0,
         };
         let policy = policy.map(|policy| (policy, anyway));
-        let outlook = outlook::of(&graph, node, policy, self.store.clock().now());
+        let outlook = outlook::of(&known, &above, node, policy, self.store.clock().now());
         Ok(Why {
             kind: found.kind,
             name: found.name,

@@ -10,6 +10,7 @@ use layerstore_store::{DiscardFate, Graph, LOCAL, NodeKind, Object, Scan, Size};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 
 use super::chain::Words;
+use super::known::Known;
 use super::{Outlook, Why};
 use crate::Layerstore;
 use crate::error::{Error, Result};
@@ -53,11 +54,12 @@ impl Target {
 }
 
 impl Layerstore {
-    pub(super) fn resolve(&self, graph: &Graph, given: &OsStr) -> Result<Target> {
+    pub(super) fn resolve(&self, known: &Known<'_>, given: &OsStr) -> Result<Target> {
+        let graph = known.graph;
         let text = given.to_string_lossy();
         let text = text.as_ref();
         let nothing = || Error::NothingCalled { text: text.to_owned() };
-        if let Some(path) = self.path_below(Path::new(given), text)? {
+        if let Some(path) = self.path_below(known, Path::new(given), text)? {
             return self.at_path(graph, &path, text);
         }
         // Nothing but a file has such a name.
@@ -72,7 +74,7 @@ impl Layerstore {
         }
         let digits = text.strip_prefix("sha256:").or_else(|| text.strip_prefix("sha512:")).unwrap_or(text);
         let is_prefix = digits.len() >= MIN_PREFIX && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-        match self.find(text) {
+        match known.find(text) {
             // What is not typed in full may also be the beginning of something else.
             Ok(found) if !is_prefix || found.by_name.is_some() => {
                 return image(graph, &found).ok_or_else(nothing);
@@ -80,7 +82,7 @@ impl Layerstore {
             Ok(_) | Err(Error::Name(_) | Error::NoImage { .. } | Error::Ambiguous { .. }) => {}
             Err(error) => return Err(error),
         }
-        if is_prefix && let Some(found) = self.by_digits(graph, text, digits)? {
+        if is_prefix && let Some(found) = self.by_digits(known, text, digits)? {
             return Ok(found);
         }
         let by_key = |node: &layerstore_store::Node| matches!(&node.object, Object::Snapshot { key, .. } if key == text);
@@ -94,38 +96,14 @@ impl Layerstore {
     }
 
     /// What has a digest that begins like this.
-    fn by_digits(&self, graph: &Graph, text: &str, digits: &str) -> Result<Option<Target>> {
-        let mut found: BTreeMap<String, (u8, Option<usize>)> = BTreeMap::new();
-        let mut add = |digest: &str, rank: u8, node: Option<usize>| {
-            let hex = digest.split_once(':').map_or(digest, |(_, hex)| hex);
-            if hex.starts_with(digits) && (!text.contains(':') || digest.starts_with(text)) {
-                let best = found.entry(digest.to_owned()).or_insert((rank, node));
-                if rank < best.0 {
-                    *best = (rank, node);
-                }
-            }
+    fn by_digits(&self, known: &Known<'_>, text: &str, digits: &str) -> Result<Option<Target>> {
+        let graph = known.graph;
+        // Whatever else a blob's digest in full may be, it is the blob's.
+        let blob = text.parse().ok().and_then(|digest| graph.find(&Object::Blob(digest)));
+        let mut found = match blob {
+            Some(index) => BTreeMap::from([(text.to_owned(), (0, Some(index)))]),
+            None => self.beginning_with(graph, text, digits)?,
         };
-        for (index, node) in graph.nodes.iter().enumerate() {
-            match &node.object {
-                Object::Blob(digest) => add(&digest.to_string(), 0, Some(index)),
-                Object::Snapshot { key, .. } => add(key, 2, Some(index)),
-                Object::Tree(_) => {}
-            }
-        }
-        let layers = self.store.layer_digests()?;
-        for image in &graph.images {
-            let Object::Blob(manifest) = &graph.nodes[image.manifest].object else { continue };
-            let digests = layers.get(manifest).into_iter().flatten();
-            for (digest, layer) in digests.zip(&image.layers) {
-                let node = layer.tree.or(layer.blob);
-                if node.is_some() {
-                    add(&digest.diff_id.to_string(), 1, node);
-                }
-            }
-        }
-        for partial in self.store.partials()? {
-            add(&partial.digest.to_string(), 3, None);
-        }
         if found.len() > 1 {
             return Err(Error::AmbiguousDigits {
                 prefix: text.to_owned(),
@@ -137,13 +115,56 @@ impl Layerstore {
         // The digest of an image stands for the image.
         let parsed = digest.parse::<Digest>();
         if let Ok(parsed) = parsed
-            && let Ok(found) = self.find(&digest)
+            && let Ok(found) = known.find(&digest)
             && (found.target == parsed || found.image.as_ref().is_some_and(|image| image.config == parsed))
             && let Some(target) = image(graph, &found)
         {
             return Ok(Some(target));
         }
         Ok(Some(self.node(graph, index)))
+    }
+
+    /// All digests that begin like this, each with its index, if it has a row, and a rank: what has the same digest and a
+    /// higher one is not meant.
+    fn beginning_with(
+        &self,
+        graph: &Graph,
+        text: &str,
+        digits: &str,
+    ) -> Result<BTreeMap<String, (u8, Option<usize>)>> {
+        let mut found: BTreeMap<String, (u8, Option<usize>)> = BTreeMap::new();
+        let mut add = |digest: &str, rank: u8, node: Option<usize>| {
+            if !text.contains(':') || digest.starts_with(text) {
+                let best = found.entry(digest.to_owned()).or_insert((rank, node));
+                if rank < best.0 {
+                    *best = (rank, node);
+                }
+            }
+        };
+        // Of all that a store has only few begin like this: the others are not made a text of.
+        let fits = |digest: &Digest| digest.hex().starts_with(digits);
+        for (index, node) in graph.nodes.iter().enumerate() {
+            match &node.object {
+                Object::Blob(digest) if fits(digest) => add(&digest.to_string(), 0, Some(index)),
+                Object::Snapshot { key, .. } if hex(key).starts_with(digits) => add(key, 2, Some(index)),
+                Object::Blob(_) | Object::Snapshot { .. } | Object::Tree(_) => {}
+            }
+        }
+        let layers = self.store.layer_digests()?;
+        for image in &graph.images {
+            let Object::Blob(manifest) = &graph.nodes[image.manifest].object else { continue };
+            let digests = layers.get(manifest).into_iter().flatten();
+            for (digest, layer) in digests.zip(&image.layers) {
+                let node = layer.tree.or(layer.blob);
+                if node.is_some() && fits(digest.diff_id.digest()) {
+                    add(&digest.diff_id.to_string(), 1, node);
+                }
+            }
+        }
+        for partial in self.store.partials()?.iter().filter(|partial| fits(&partial.digest)) {
+            add(&partial.digest.to_string(), 3, None);
+        }
+        Ok(found)
     }
 
     fn node(&self, graph: &Graph, index: usize) -> Target {
@@ -183,7 +204,7 @@ impl Layerstore {
     }
 
     /// The path below the root, if it is one; others of the same look are names of images.
-    fn path_below(&self, given: &Path, text: &str) -> Result<Option<PathBuf>> {
+    fn path_below(&self, known: &Known<'_>, given: &Path, text: &str) -> Result<Option<PathBuf>> {
         if given.is_absolute() {
             let nothing = || Error::NothingCalled { text: text.to_owned() };
             return self.below_root(given).map(Some).ok_or_else(nothing);
@@ -194,7 +215,7 @@ impl Layerstore {
                 given.components().filter(|part| !matches!(part, Component::CurDir)).collect();
             if let Some(first) = below.components().next() {
                 // A name of an image can have the look of a path, but not of one that is there.
-                let is_file = text.contains('/') || self.find(text).is_err();
+                let is_file = text.contains('/') || known.find(text).is_err();
                 let there = std::fs::symlink_metadata(self.store.layout().root().join(first)).is_ok();
                 if there && is_file {
                     return Ok(Some(below));
@@ -330,7 +351,7 @@ impl Layerstore {
             ("ingest", Some(session)) => {
                 Ok(target("unfinished work of a command", measured(), ingest(&scan, session)))
             }
-            _ => Ok(target("part of the store itself", measured(), Outlook::Own)),
+            _ => Ok(target("the store's own", measured(), Outlook::Own)),
         }
     }
 
@@ -352,6 +373,11 @@ impl Layerstore {
             openat2(&root, parent, flags, Mode::empty(), resolve | ResolveFlags::NO_SYMLINKS).ok()?;
         openat2(&parent, name, look, Mode::empty(), resolve).ok()
     }
+}
+
+/// What stands behind the name of the algorithm.
+fn hex(digest: &str) -> &str {
+    digest.split_once(':').map_or(digest, |(_, hex)| hex)
 }
 
 fn has_parents(path: &Path) -> bool {

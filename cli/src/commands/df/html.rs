@@ -1,12 +1,12 @@
 //! `df --html`: filling the picture.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write as _;
 use std::path::Path;
 
 use jiff::Timestamp;
-use layerstore::oci::{Digest, Reference};
-use layerstore::{Collected, DetailedUsage, LayerDigests, Layerstore, Policy, Scope, Space};
+use layerstore::oci::Digest;
+use layerstore::{Collected, DetailedUsage, LayerDigests, Policy, Scope, Space, familiar};
 
 use crate::context::Context;
 use crate::errors::Failure;
@@ -21,10 +21,14 @@ const DAY: i64 = 24 * 60 * 60;
 pub(super) fn write(context: &Context, file: &Path) -> Result<(), Failure> {
     let store = context.store()?;
     let now = Timestamp::now().as_second();
-    let found = store.detailed_usage(true)?;
+    let commands = commands(now);
+    let policies: Vec<Policy> = commands.iter().map(|(_, policy)| policy.clone()).collect();
+    let (found, plans) = store.usage_and_plans(&policies)?;
+    // What the layers of an image are called never changes, so it may be read later.
     let mut picture = picture_of(&found, &store.layer_digests()?, now);
     picture.root = context.root()?.display().to_string();
-    picture.policies = policies(&store, &found, now)?;
+    let plans = commands.iter().map(|(command, _)| *command).zip(&plans);
+    picture.policies = previews(plans, &found);
     let page = crate::picture::page(&picture);
     if file == Path::new("-") {
         return print(page);
@@ -39,46 +43,43 @@ pub(super) fn write(context: &Context, file: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What some commands would do now.
-fn policies(store: &Layerstore, found: &DetailedUsage, now: i64) -> Result<Vec<PolicyPreview>, Failure> {
+/// The commands whose outcome is shown.
+fn commands(now: i64) -> [(&'static str, Policy); 6] {
     let unused = || Policy { scope: Scope::Unused, ..Policy::default() };
     let since = |days: i64| Policy { unused_since: Some(now - days * DAY), ..unused() };
-    let list = [
+    [
         ("gc", Policy::default()),
         ("gc --dangling", Policy { scope: Scope::Dangling, ..Policy::default() }),
         ("gc --all", unused()),
         ("gc --unused-for 7d", since(7)),
         ("gc --unused-for 30d", since(30)),
         ("gc --keep-last 3", Policy { keep_last: Some(3), ..unused() }),
-    ];
-    let mut previews = Vec::new();
-    for (command, policy) in list {
-        let plan = store.plan_collection(&policy)?;
-        previews.push(PolicyPreview {
+    ]
+}
+
+/// What they would do now.
+fn previews<'a>(
+    plans: impl Iterator<Item = (&'a str, &'a Collected)>,
+    found: &DetailedUsage,
+) -> Vec<PolicyPreview> {
+    let familiar_names: Vec<Vec<String>> =
+        found.images.iter().map(|image| image.names.iter().map(|name| familiar(name)).collect()).collect();
+    plans
+        .map(|(command, plan)| PolicyPreview {
             command: format!("layerstore {command}"),
             freed: plan.freed().allocated,
-            images: gone(&plan, found),
+            images: gone(plan, &familiar_names),
             garbage: true,
             note: String::new(),
-        });
-    }
-    Ok(previews)
+        })
+        .collect()
 }
 
 /// Images of which all names go.
-fn gone(plan: &Collected, found: &DetailedUsage) -> Vec<usize> {
-    let names: Vec<&str> = plan.names.iter().map(|name| name.name.as_str()).collect();
-    let goes = |image: &layerstore::ImageUsage| {
-        image.names.iter().all(|name| names.contains(&familiar(name).as_str()))
-    };
-    found.images.iter().enumerate().filter(|(_, image)| goes(image)).map(|(index, _)| index).collect()
-}
-
-fn familiar(name: &str) -> String {
-    if name.parse::<Digest>().is_ok() {
-        return name.to_owned();
-    }
-    name.parse::<Reference>().map_or_else(|_| name.to_owned(), |name| name.familiar())
+fn gone(plan: &Collected, images: &[Vec<String>]) -> Vec<usize> {
+    let gone: HashSet<&str> = plan.names.iter().map(|name| name.name.as_str()).collect();
+    let goes = |names: &[String]| names.iter().all(|name| gone.contains(name.as_str()));
+    images.iter().enumerate().filter(|(_, names)| goes(names)).map(|(index, _)| index).collect()
 }
 
 fn picture_of(found: &DetailedUsage, digests: &LayerDigests, now: i64) -> Picture {

@@ -219,6 +219,22 @@ pub(super) fn missed(collected: &Collected, dry_run: bool) -> Option<String> {
     if freed >= wanted {
         return None;
     }
+    let reasons = reasons(collected).unwrap_or_else(|| "there is no other image".to_owned());
+    let verb = if dry_run { "could be freed" } else { "were freed" };
+    Some(format!("{} were asked for, {} {verb}: {reasons}", human_size4(wanted), human_size4(freed)))
+}
+
+/// That a policy found images and left all of them alone, where nobody has asked for so many bytes: why, in short.
+pub(super) fn untouched(collected: &Collected) -> Option<String> {
+    let evicted = |object: &CollectedObject| matches!(object.cause, Some(Cause::Evicted(_)));
+    if collected.wanted.is_some() || !collected.names.is_empty() || collected.objects.iter().any(evicted) {
+        return None;
+    }
+    Some(format!("no image is touched: {}; -v names them", reasons(collected)?))
+}
+
+/// `2 images are in use, 1 is pinned`; none if no image stays.
+fn reasons(collected: &Collected) -> Option<String> {
     let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for stays in collected.kept.iter().filter_map(|kept| kept.stays.first()) {
         *counts.entry(because(stays)).or_default() += 1;
@@ -239,9 +255,7 @@ pub(super) fn missed(collected: &Collected, dry_run: bool) -> Option<String> {
             format!("{count}{image} {}", if count == 1 { one } else { several })
         })
         .collect();
-    let reasons = if reasons.is_empty() { "there is no other image".to_owned() } else { reasons.join(", ") };
-    let verb = if dry_run { "could be freed" } else { "were freed" };
-    Some(format!("{} were asked for, {} {verb}: {reasons}", human_size4(wanted), human_size4(freed)))
+    (!reasons.is_empty()).then(|| reasons.join(", "))
 }
 
 /// `86 %`.

@@ -119,6 +119,19 @@ Reclaimable space: 5kB
 }
 
 #[test]
+fn a_policy_that_touches_no_image_says_why() {
+    let still = |collected: Collected| super::untouched(&Collected { names: Vec::new(), ..collected });
+    let expected = "no image is touched: 2 images are in use by containers, 1 is pinned; -v names them";
+    assert_eq!(still(collected()).as_deref(), Some(expected));
+    assert_eq!(still(Collected { kept: Vec::new(), ..collected() }), None, "there was none to touch");
+    let evicted =
+        object(CollectedKind::Tree, "abcdefgh", 1, Some(Cause::Evicted("localhost/a:1".to_owned())));
+    assert_eq!(still(Collected { objects: vec![evicted], ..collected() }), None);
+    assert_eq!(super::untouched(&collected()), None);
+    assert_eq!(still(Collected { wanted: Some(1), ..collected() }), None, "the goal says it");
+}
+
+#[test]
 fn a_goal_that_was_missed_says_who_stood_in_the_way() {
     let missed = |wanted| super::missed(&Collected { wanted, ..collected() }, false);
     assert_eq!(missed(None), None);

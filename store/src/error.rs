@@ -266,6 +266,20 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Nothing can be written.
+    #[error("the filesystem of the store at {} is read-only", root.display())]
+    ReadOnly {
+        /// The store's root.
+        root: PathBuf,
+    },
+    /// What is committed cannot be told without writing.
+    #[error("the store at {} cannot be read while its filesystem is read-only: {reason}", root.display())]
+    Unreadable {
+        /// The store's root.
+        root: PathBuf,
+        /// What is to be written, or is missing.
+        reason: &'static str,
+    },
     /// An earlier sync failed, so nothing more may be called durable.
     #[error("an earlier write to the disk of {} failed, nothing more is written in this process", root.display())]
     Poisoned {
@@ -310,7 +324,7 @@ impl Error {
             | Self::NameTaken { .. } => ErrorKind::AlreadyExists,
             Self::WrongKind { .. } => ErrorKind::WrongState,
             Self::OtherNamespace { .. } | Self::InUse { .. } | Self::SnapshotInUse { .. } => ErrorKind::InUse,
-            Self::Poisoned { .. } => ErrorKind::Io,
+            Self::ReadOnly { .. } | Self::Unreadable { .. } | Self::Poisoned { .. } => ErrorKind::Io,
         }
     }
 }

@@ -44,6 +44,7 @@ mod layout;
 mod listing;
 mod lock;
 mod log_files;
+mod look;
 mod made;
 mod meta;
 mod mount;

@@ -19,7 +19,7 @@ use crate::picture::data::{
 const DAY: i64 = 24 * 60 * 60;
 
 pub(super) fn write(context: &Context, file: &Path) -> Result<(), Failure> {
-    let store = context.store()?;
+    let store = context.store_to_look()?;
     let now = Timestamp::now().as_second();
     let found = store.detailed_usage(true)?;
     let mut picture = picture_of(&found, &store.layer_digests()?, now);

@@ -39,6 +39,7 @@ mod remove;
 mod rootfs;
 mod save;
 mod snapshots;
+mod sources;
 mod usage;
 mod watermark;
 mod why;

@@ -140,8 +140,10 @@ pub struct ContainerUsage {
     pub image: String,
     /// When it was created, in seconds since 1970.
     pub created_at: i64,
-    /// Where it is mounted.
+    /// Where the store has mounted it.
     pub mounted: Option<PathBuf>,
+    /// Who has its files mounted, whoever mounted them, in words as in [`Layerstore::containers_in_use`].
+    pub in_use: Option<String>,
     /// What it takes.
     pub size: Size,
 }
@@ -227,10 +229,9 @@ impl Layerstore {
             total = Some(parts.iter().map(|(_, part)| part.size).sum());
             unknown = scan.unknown.into_iter().map(|unknown| (unknown.path, unknown.size)).collect();
         }
-        let in_use = self.containers_in_use()?;
         let (active, idle): (Vec<&ContainerUsage>, Vec<&ContainerUsage>) = containers
             .iter()
-            .partition(|container| container.mounted.is_some() || in_use.contains_key(&container.id));
+            .partition(|container| container.mounted.is_some() || container.in_use.is_some());
         let usage = DiskUsage {
             images: Part {
                 count: account.image_ids as u64,
@@ -281,6 +282,7 @@ impl Layerstore {
         written: &HashMap<TreeId, Size>,
     ) -> Result<Vec<ContainerUsage>> {
         let mounts = self.store.live_mounts()?;
+        let mut in_use = self.containers_in_use()?;
         let rows = self.store.containers()?;
         let usages = rows.into_iter().map(|row| {
             let subject = Subject::Snapshot { owner: LOCAL.to_owned(), key: row.id.clone() };
@@ -295,6 +297,7 @@ impl Layerstore {
             ContainerUsage {
                 size: size.sum(),
                 mounted: mounted.map(|mount| mount.target.clone()),
+                in_use: in_use.remove(&row.id),
                 id: row.id,
                 name: row.name,
                 image: row.image,

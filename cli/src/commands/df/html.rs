@@ -154,6 +154,7 @@ fn picture_of(found: &DetailedUsage, digests: &LayerDigests, now: i64) -> Pictur
             .map(|container| PictureContainer {
                 name: container.name.clone(),
                 image: container.image.clone(),
+                used: used(container),
                 bytes: container.size.allocated,
             })
             .collect(),
@@ -165,6 +166,15 @@ fn picture_of(found: &DetailedUsage, digests: &LayerDigests, now: i64) -> Pictur
             .map(|(kind, part)| Garbage { what: super::name(*kind).to_owned(), bytes: part.reclaimable })
             .collect(),
         policies: Vec::new(),
+    }
+}
+
+/// Who uses a container, in words; nothing if nobody does.
+fn used(container: &layerstore::ContainerUsage) -> String {
+    match (&container.mounted, &container.in_use) {
+        (Some(path), _) => format!("mounted at {}", path.display()),
+        (None, Some(user)) => format!("by {user}"),
+        (None, None) => String::new(),
     }
 }
 

@@ -338,9 +338,9 @@ fn article(kind: SnapshotKind) -> &'static str {
 }
 
 impl Error {
-    /// Whether the database has no space, or a file of it could not be made.
+    /// Whether there is no space, or a file of the database could not be made.
     pub(crate) fn is_full_or_no_file(&self) -> bool {
-        let Self::Database { source, .. } = self else { return false };
+        let Self::Database { source, .. } = self else { return self.kind() == ErrorKind::NoSpace };
         self.kind() == ErrorKind::NoSpace
             || source.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen)
     }

@@ -81,7 +81,7 @@ impl Claim {
         crate::db::assert_outside_write_transaction();
         let (file, mode) = open(layout, mode)?;
         loop {
-            match fcntl(&file, FcntlArg::F_OFD_SETLKW(&range(key.offset(salt), mode))) {
+            match fcntl(&file, FcntlArg::F_OFD_SETLKW(&byte(key.offset(salt), mode))) {
                 Ok(_) => return Ok(Self { _file: file }),
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(errno) => return Err(errno).context("lock", layout.locks()),
@@ -92,7 +92,7 @@ impl Claim {
     /// Takes the lock if nobody holds it.
     pub(crate) fn try_acquire(layout: &Layout, salt: &str, key: &Key) -> Result<Option<Self>> {
         let (file, mode) = open(layout, Mode::Exclusive)?;
-        match fcntl(&file, FcntlArg::F_OFD_SETLK(&range(key.offset(salt), mode))) {
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&byte(key.offset(salt), mode))) {
             Ok(_) => Ok(Some(Self { _file: file })),
             Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => Ok(None),
             Err(errno) => Err(errno).context("lock", layout.locks()),
@@ -114,8 +114,9 @@ fn open(layout: &Layout, mode: Mode) -> Result<(File, Mode)> {
     }
 }
 
+/// The lock of one byte.
 #[expect(clippy::cast_possible_truncation, reason = "the constants are small, and of type int in C")]
-fn range(offset: i64, mode: Mode) -> nix::libc::flock {
+pub(crate) fn byte(offset: i64, mode: Mode) -> nix::libc::flock {
     let kind = match mode {
         Mode::Shared => nix::libc::F_RDLCK,
         Mode::Exclusive => nix::libc::F_WRLCK,

@@ -14,6 +14,7 @@ use crate::disk::{Disk, Durable, SystemDisk};
 use crate::error::{Error, IoContext as _, Result};
 use crate::layout::Layout;
 use crate::lock::{Claim, Key, Mode};
+use crate::log_index;
 use crate::look;
 use crate::recover::entries;
 use crate::reserve;
@@ -76,12 +77,10 @@ impl Store {
         }
         create_directories(&layout)?;
         let had_reserve = layout.reserve().exists();
-        reserve::give_up_early(&layout);
-        let database = match Database::open(&layout, durable.clone()) {
+        let open = || log_index::with_space(&layout, || Database::open(&layout, durable.clone()));
+        let database = match open() {
             // A file that has to be made does not even find an inode, which SQLite does not tell apart.
-            Err(error) if error.is_full_or_no_file() && reserve::give_up(&layout) => {
-                Database::open(&layout, durable.clone())?
-            }
+            Err(error) if error.is_full_or_no_file() && reserve::give_up(&layout) => open()?,
             opened => opened?,
         };
         let given_up = had_reserve && !layout.reserve().exists();

@@ -76,6 +76,15 @@ fn assert_seen(store: &Sandbox) {
     store.ok(["system", "prune", "--force", "--dry-run"]);
 }
 
+/// So does what looks at files, if they are known to be whole: were they written to this mount, or are durable.
+#[track_caller]
+fn assert_files_seen(store: &Sandbox) {
+    assert_eq!(store.ok(["cat", "localhost/new:1", "one"]), "one");
+    assert!(store.ok(["ls", "localhost/new:1"]).contains("two"));
+    assert_eq!(store.ok(["diff", "box"]), "");
+    store.ok(["export", "-o", "/dev/null", "box"]);
+}
+
 #[track_caller]
 fn assert_not_written(store: &Sandbox) {
     let root = store.root().display();
@@ -118,6 +127,7 @@ fn privileged_after_an_error_of_ext4_a_store_shows_what_is_true() {
     assert_seen(&store);
     assert_not_written(&store);
     assert_seen(&store);
+    assert_files_seen(&store);
 }
 
 #[test]

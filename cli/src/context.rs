@@ -47,8 +47,21 @@ impl Context {
             .map_err(|_| Failure::usage(format!("`{}` is not a directory for a store", root.display())))
     }
 
+    /// The store, for a command that writes to it.
     pub(crate) fn store(&self) -> Result<Layerstore, Failure> {
+        let store = self.store_to_look()?;
+        store.check_writable()?;
+        Ok(store)
+    }
+
+    /// The store, for a command that only looks: it may be on a filesystem that is read-only.
+    pub(crate) fn store_to_look(&self) -> Result<Layerstore, Failure> {
         Ok(Layerstore::open(&self.root()?)?)
+    }
+
+    /// The store, for a command that only says what it would do if this is a `dry_run`.
+    pub(crate) fn store_or_look(&self, dry_run: bool) -> Result<Layerstore, Failure> {
+        if dry_run { self.store_to_look() } else { self.store() }
     }
 
     /// Says something worth knowing that is not an error.

@@ -167,6 +167,10 @@ impl From<layerstore::Error> for Failure {
                 failure
                     .hint("run it as root, or in a user namespace: `unshare --user --map-root-user --mount`")
             }
+            Error::Store(layerstore::StoreError::ReadOnly { .. }) => failure.hint(READ_ONLY),
+            Error::Store(layerstore::StoreError::Unreadable { .. }) => {
+                failure.hint("look at a copy of its directory, or make the filesystem writable")
+            }
             Error::Store(layerstore::StoreError::LostTree { what, .. }) => match what
                 .strip_prefix("container ")
             {
@@ -208,6 +212,9 @@ impl From<layerstore::Error> for Failure {
         }
     }
 }
+
+/// What to do where nothing can be written.
+const READ_ONLY: &str = "what only looks works: df, images, ps, inspect, why, gc --dry-run; `dmesg` tells if the kernel has met an error";
 
 /// How to be allowed to mount.
 const MOUNTING: &str = "run it as root, or as root of a user namespace with its own mounts: \

@@ -115,7 +115,9 @@ impl Layerstore {
                 let layer = self.diff_layer(session, upper, options, listener, new)?;
                 is_whole()?;
                 with_layer(&mut config, &layer.diff_id, &step);
-                self.commit_image(session, base.as_ref(), &config, layer, name, new)
+                self.telling_what_is_lost(&names(name), listener, || {
+                    self.commit_image(session, base.as_ref(), &config, layer, name, new)
+                })
             })
         })
     }
@@ -145,6 +147,10 @@ fn check_name(name: Option<&Reference>) -> Result<()> {
         return Err(Error::DigestAsTag { name: name.familiar() });
     }
     Ok(())
+}
+
+fn names(name: Option<&Reference>) -> Vec<String> {
+    name.iter().map(ToString::to_string).collect()
 }
 
 /// A time that a config can have: with a year of four digits, says RFC 3339.

@@ -39,6 +39,7 @@ mod remove;
 mod rootfs;
 mod save;
 mod snapshots;
+mod sources;
 mod usage;
 mod watermark;
 mod why;
@@ -99,6 +100,8 @@ pub struct Layerstore {
 impl Layerstore {
     /// Opens the store below `root`, which is created where it does not exist.
     ///
+    /// Where its filesystem is read-only, what only looks works as ever; see [`Layerstore::check_writable`].
+    ///
     /// # Errors
     ///
     /// `InvalidInput` for a directory that holds something else; `Unsupported` for a store of a newer version; `Io`
@@ -115,6 +118,16 @@ impl Layerstore {
     pub fn open(root: &Path) -> Result<Self> {
         let store = Store::open(root, Surroundings::default())?;
         Ok(Self { store, unpack: options::for_this_process(), cancel: Cancel::default() })
+    }
+
+    /// Whether anything can be written. On a filesystem that is read-only whatever writes fails sooner or later; with this
+    /// it fails at once.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::ReadOnly`], of the kind `Io`, where the filesystem was read-only when the store was opened.
+    pub fn check_writable(&self) -> Result<()> {
+        Ok(self.store.check_writable()?)
     }
 
     /// Refuses to read or write trees in a store whose trees another kind of user has unpacked: their marks would not

@@ -23,6 +23,9 @@ impl Layerstore {
     /// Gives the image `source` one more name. Whatever had that name loses it, and stays without a
     /// name if it has no other.
     ///
+    /// Returns what a person should know, and that is no error: that layers which were evicted cannot be fetched any more,
+    /// since this was the last name that said from where.
+    ///
     /// # Errors
     ///
     /// `NotFound` if there is no such image; `InvalidInput` for a name with a digest, or one that would be taken
@@ -37,14 +40,18 @@ impl Layerstore {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn tag(&self, source: &str, target: &Reference) -> Result<()> {
+    pub fn tag(&self, source: &str, target: &Reference) -> Result<Vec<String>> {
         self.with_image(source, |found| {
             refuse_reserved(target)?;
             if target.digest().is_some() {
                 return Err(Error::DigestAsTag { name: target.familiar() });
             }
-            self.store.set_reference(LOCAL, &target.to_string(), &found.target)?;
-            Ok(())
+            let name = target.to_string();
+            let ((), notes) = self.noting_what_is_lost(std::slice::from_ref(&name), || {
+                self.store.set_reference(LOCAL, &name, &found.target)?;
+                Ok(())
+            })?;
+            Ok(notes)
         })
     }
 

@@ -123,10 +123,9 @@ impl Layerstore {
             total = Some(parts.iter().map(|(_, part)| part.size).sum());
             unknown = scan.unknown.into_iter().map(|unknown| (unknown.path, unknown.size)).collect();
         }
-        let in_use = self.containers_in_use()?;
         let (active, idle): (Vec<&ContainerUsage>, Vec<&ContainerUsage>) = containers
             .iter()
-            .partition(|container| container.mounted.is_some() || in_use.contains_key(&container.id));
+            .partition(|container| container.mounted.is_some() || container.in_use.is_some());
         let usage = DiskUsage {
             images: Part {
                 count: account.image_ids as u64,
@@ -178,6 +177,7 @@ impl Layerstore {
     ) -> Result<Vec<ContainerUsage>> {
         let mounts = self.store.live_mounts()?;
         let rows = self.store.containers()?;
+        let mut in_use = self.containers_in_use()?;
         let mounted: HashMap<&str, &MountRow> = mounts
             .iter()
             .rev()
@@ -198,6 +198,7 @@ impl Layerstore {
             ContainerUsage {
                 size: size.sum(),
                 mounted: mounted.map(|mount| mount.target.clone()),
+                in_use: in_use.remove(&row.id),
                 id: row.id,
                 name: row.name,
                 image: row.image,

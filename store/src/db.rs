@@ -20,6 +20,7 @@ use crate::error::{DbContext as _, Error, Result};
 use crate::layout::Layout;
 use crate::lock::{Claim, Key, Mode};
 use crate::log_files::LogFiles;
+use crate::look::{self, Looking};
 use crate::reserve;
 use crate::schema::{APPLICATION_ID, KNOWN_FEATURES, MIGRATIONS};
 
@@ -71,8 +72,10 @@ pub(crate) struct Database {
     connection: Mutex<Connection>,
     durable: Durable,
     layout: Layout,
+    /// Of a store that cannot be written.
+    looking: Option<Looking>,
     /// After the connection, which is closed before.
-    _log: LogFiles,
+    _log: Option<LogFiles>,
 }
 
 impl Database {
@@ -105,8 +108,25 @@ impl Database {
             .and_then(|()| connection.pragma_update(None, "cache_size", -CACHE_KIBIBYTES))
             .db("configure the connection")?;
         check_features(&connection, layout.root())?;
-        let log = LogFiles::keep(&connection, layout);
-        Ok(Self { connection: Mutex::new(connection), durable, layout: layout.clone(), _log: log })
+        let log = Some(LogFiles::keep(&connection, layout));
+        let (connection, layout) = (Mutex::new(connection), layout.clone());
+        Ok(Self { connection, durable, layout, looking: None, _log: log })
+    }
+
+    /// Opens the database of a store that cannot be written, see [`crate::look`].
+    pub(crate) fn look(layout: &Layout, durable: Durable) -> Result<Self> {
+        let (connection, looking) = look::connect(layout)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        connection.busy_timeout(BUSY_TIMEOUT).db("set the busy timeout")?;
+        let (connection, looking) = (Mutex::new(connection), Some(looking));
+        let database = Self { connection, durable, layout: layout.clone(), looking, _log: None };
+        database.read("look at the format", |db| {
+            db.pragma_update(None, "temp_store", "MEMORY")
+                .and_then(|()| db.pragma_update(None, "cache_size", -CACHE_KIBIBYTES))
+                .db("configure the connection")?;
+            look_at_format(db, layout)
+        })?;
+        Ok(database)
     }
 
     /// What keeps others from aiming for a collision of locks.
@@ -130,7 +150,11 @@ impl Database {
     ) -> Result<T> {
         let mut connection = self.lock();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred).db(action)?;
-        read(&transaction)
+        let Some(looking) = &self.looking else { return read(&transaction) };
+        look::begin(&transaction)?;
+        let value = read(&transaction);
+        looking.end()?;
+        value
     }
 
     /// Runs `write` in one write transaction and commits it if it succeeds.
@@ -225,6 +249,25 @@ fn sync_names(layout: &Layout, durable: &Durable) -> Result<()> {
         Some(parent) if File::open(parent).is_ok() => durable.sync_dir(parent),
         _ => Ok(()),
     }
+}
+
+/// Refuses a database that is not one of this version.
+fn look_at_format(connection: &Connection, layout: &Layout) -> Result<()> {
+    let root = || layout.root().to_owned();
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let found = version(connection)?;
+    if found == 0 {
+        return Err(Error::Unreadable { root: root(), reason: "there is nothing in its database yet" });
+    }
+    check_identity(connection, &layout.database())?;
+    if found > known {
+        return Err(Error::NewerFormat { root: root(), found, known });
+    }
+    if found < known {
+        let reason = "its format is an earlier one and has to be converted";
+        return Err(Error::Unreadable { root: root(), reason });
+    }
+    check_features(connection, layout.root())
 }
 
 fn check_identity(connection: &Connection, path: &Path) -> Result<()> {

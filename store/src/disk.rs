@@ -60,6 +60,7 @@ impl Disk for SystemDisk {
 pub(crate) struct Durable {
     disk: Arc<dyn Disk>,
     poisoned: Arc<AtomicBool>,
+    read_only: bool,
     root: PathBuf,
     /// Open as long as the store: `syncfs` tells each open file once of a failed writeback, and one
     /// opened only to sync would not hear of what another process has been told already.
@@ -69,12 +70,20 @@ pub(crate) struct Durable {
 impl Durable {
     pub(crate) fn new(disk: Arc<dyn Disk>, root: PathBuf) -> Result<Self> {
         let directory = Arc::new(File::open(&root).context("open", &root)?);
-        Ok(Self { disk, poisoned: Arc::default(), root, directory })
+        Ok(Self { disk, poisoned: Arc::default(), read_only: false, root, directory })
     }
 
-    /// Refuses once a sync has failed.
+    /// The same for a store on which nothing can be written.
+    pub(crate) fn read_only(self) -> Self {
+        Self { read_only: true, ..self }
+    }
+
+    /// Refuses once a sync has failed, and where nothing can be written.
     pub(crate) fn check(&self) -> Result<()> {
         crate::db::assert_outside_write_transaction();
+        if self.read_only {
+            return Err(Error::ReadOnly { root: self.root.clone() });
+        }
         if self.poisoned.load(Ordering::Acquire) {
             return Err(Error::Poisoned { root: self.root.clone() });
         }

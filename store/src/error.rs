@@ -266,6 +266,20 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Nothing can be written.
+    #[error("the filesystem of the store at {} is read-only", root.display())]
+    ReadOnly {
+        /// The store's root.
+        root: PathBuf,
+    },
+    /// What is committed cannot be told without writing.
+    #[error("the store at {} cannot be read while its filesystem is read-only: {reason}", root.display())]
+    Unreadable {
+        /// The store's root.
+        root: PathBuf,
+        /// What is to be written, or is missing.
+        reason: &'static str,
+    },
     /// An earlier sync failed, so nothing more may be called durable.
     #[error("an earlier write to the disk of {} failed, nothing more is written in this process", root.display())]
     Poisoned {
@@ -310,7 +324,7 @@ impl Error {
             | Self::NameTaken { .. } => ErrorKind::AlreadyExists,
             Self::WrongKind { .. } => ErrorKind::WrongState,
             Self::OtherNamespace { .. } | Self::InUse { .. } | Self::SnapshotInUse { .. } => ErrorKind::InUse,
-            Self::Poisoned { .. } => ErrorKind::Io,
+            Self::ReadOnly { .. } | Self::Unreadable { .. } | Self::Poisoned { .. } => ErrorKind::Io,
         }
     }
 }
@@ -324,9 +338,9 @@ fn article(kind: SnapshotKind) -> &'static str {
 }
 
 impl Error {
-    /// Whether the database has no space, or a file of it could not be made.
+    /// Whether there is no space, or a file of the database could not be made.
     pub(crate) fn is_full_or_no_file(&self) -> bool {
-        let Self::Database { source, .. } = self else { return false };
+        let Self::Database { source, .. } = self else { return self.kind() == ErrorKind::NoSpace };
         self.kind() == ErrorKind::NoSpace
             || source.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen)
     }

@@ -44,6 +44,8 @@ mod layout;
 mod listing;
 mod lock;
 mod log_files;
+mod log_index;
+mod look;
 mod made;
 mod meta;
 mod mount;

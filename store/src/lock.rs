@@ -20,6 +20,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::error::{IoContext as _, Result};
 use crate::layout::Layout;
+use crate::look;
 
 /// What can be claimed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -78,9 +79,9 @@ impl Claim {
     /// Takes the lock, waiting for its holder. `salt` is the store's; [`Key::Schema`] needs none.
     pub(crate) fn acquire(layout: &Layout, salt: &str, key: &Key, mode: Mode) -> Result<Self> {
         crate::db::assert_outside_write_transaction();
-        let file = open(layout)?;
+        let (file, mode) = open(layout, mode)?;
         loop {
-            match fcntl(&file, FcntlArg::F_OFD_SETLKW(&range(key.offset(salt), mode))) {
+            match fcntl(&file, FcntlArg::F_OFD_SETLKW(&byte(key.offset(salt), mode))) {
                 Ok(_) => return Ok(Self { _file: file }),
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(errno) => return Err(errno).context("lock", layout.locks()),
@@ -90,8 +91,8 @@ impl Claim {
 
     /// Takes the lock if nobody holds it.
     pub(crate) fn try_acquire(layout: &Layout, salt: &str, key: &Key) -> Result<Option<Self>> {
-        let file = open(layout)?;
-        match fcntl(&file, FcntlArg::F_OFD_SETLK(&range(key.offset(salt), Mode::Exclusive))) {
+        let (file, mode) = open(layout, Mode::Exclusive)?;
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&byte(key.offset(salt), mode))) {
             Ok(_) => Ok(Some(Self { _file: file })),
             Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => Ok(None),
             Err(errno) => Err(errno).context("lock", layout.locks()),
@@ -99,20 +100,23 @@ impl Claim {
     }
 }
 
-fn open(layout: &Layout) -> Result<File> {
+/// Opens the file. Who cannot write does nothing that others who cannot must not see, so all of them share any lock;
+/// it still keeps out who writes from elsewhere.
+fn open(layout: &Layout, mode: Mode) -> Result<(File, Mode)> {
     let path = layout.locks();
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .context("open", &path)
+    let opened =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    match opened {
+        Err(error) if look::is_refused(&error) => {
+            look::open_locks(layout).map(|file| (file, Mode::Shared)).context("open", &path)
+        }
+        opened => opened.map(|file| (file, mode)).context("open", &path),
+    }
 }
 
+/// The lock of one byte.
 #[expect(clippy::cast_possible_truncation, reason = "the constants are small, and of type int in C")]
-fn range(offset: i64, mode: Mode) -> nix::libc::flock {
+pub(crate) fn byte(offset: i64, mode: Mode) -> nix::libc::flock {
     let kind = match mode {
         Mode::Shared => nix::libc::F_RDLCK,
         Mode::Exclusive => nix::libc::F_WRLCK,
@@ -140,6 +144,25 @@ mod tests {
         assert!(Claim::try_acquire(&layout, "", &Key::Schema).unwrap().is_some());
         drop(held);
         assert!(Claim::try_acquire(&layout, "", &key).unwrap().is_some());
+    }
+
+    #[test]
+    fn privileged_who_cannot_write_shares_locks_and_keeps_out_who_can() {
+        if !layerstore_testkit::require::root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path().to_owned());
+        let held = Claim::acquire(&layout, "", &Key::Sessions, Mode::Exclusive).unwrap();
+        let view = layerstore_testkit::disk::Disk::read_only_view(dir.path());
+        let seen = Layout::new(view.path().to_owned());
+        assert!(Claim::try_acquire(&seen, "", &Key::Sessions).unwrap().is_none());
+        drop(held);
+        let one = Claim::acquire(&seen, "", &Key::Sessions, Mode::Exclusive).unwrap();
+        let two = Claim::acquire(&seen, "", &Key::Sessions, Mode::Exclusive).unwrap();
+        assert!(Claim::try_acquire(&layout, "", &Key::Sessions).unwrap().is_none());
+        drop((one, two));
+        assert!(Claim::try_acquire(&layout, "", &Key::Sessions).unwrap().is_some());
     }
 
     #[test]

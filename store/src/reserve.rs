@@ -54,16 +54,6 @@ pub(crate) fn take_back(layout: &Layout) {
     }
 }
 
-/// Gives the reserve up on a full disk with blocks smaller than 4 KiB. SQLite gets the space for the index of its log with
-/// a byte in each 4 KiB of it, which are memory that it shares with others: where the rest has no blocks and there are none
-/// left, the kernel kills who writes there.
-pub(crate) fn give_up_early(layout: &Layout) {
-    let Ok(space) = statvfs(layout.root()) else { return };
-    if space.f_frsize < 4096 && space.f_bavail.saturating_mul(space.f_frsize) < INDEX {
-        give_up(layout);
-    }
-}
-
 /// Gives the reserve up for what has failed. Tells whether it was there, so that trying again makes sense.
 pub(crate) fn give_up(layout: &Layout) -> bool {
     let path = layout.reserve();

@@ -14,6 +14,8 @@ use crate::disk::{Disk, Durable, SystemDisk};
 use crate::error::{Error, IoContext as _, Result};
 use crate::layout::Layout;
 use crate::lock::{Claim, Key, Mode};
+use crate::log_index;
+use crate::look;
 use crate::recover::entries;
 use crate::reserve;
 use crate::session::Session;
@@ -60,28 +62,49 @@ impl Drop for Inner {
 
 impl Store {
     /// Opens the store below `root`, which is created where it does not exist.
+    ///
+    /// Where the filesystem is read-only, everything that only looks works as ever, and what writes fails with
+    /// [`Error::ReadOnly`].
     pub fn open(root: &Path, surroundings: Surroundings) -> Result<Self> {
         let root = create_root(root)?;
         let layout = Layout::new(root.clone());
         refuse_strangers(&layout)?;
-        let durable = Durable::new(surroundings.disk, root.clone())?;
+        let durable = Durable::new(surroundings.disk, root)?;
+        if look::is_read_only(&layout) {
+            let durable = durable.read_only();
+            let database = Database::look(&layout, durable.clone())?;
+            return Self::with(layout, database, durable, surroundings.clock, false);
+        }
         create_directories(&layout)?;
         let had_reserve = layout.reserve().exists();
-        reserve::give_up_early(&layout);
-        let database = match Database::open(&layout, durable.clone()) {
+        let open = || log_index::with_space(&layout, || Database::open(&layout, durable.clone()));
+        let database = match open() {
             // A file that has to be made does not even find an inode, which SQLite does not tell apart.
-            Err(error) if error.is_full_or_no_file() && reserve::give_up(&layout) => {
-                Database::open(&layout, durable.clone())?
-            }
+            Err(error) if error.is_full_or_no_file() && reserve::give_up(&layout) => open()?,
             opened => opened?,
         };
         let given_up = had_reserve && !layout.reserve().exists();
         reserve::keep(&layout);
+        Self::with(layout, database, durable, surroundings.clock, given_up)
+    }
+
+    fn with(
+        layout: Layout,
+        database: Database,
+        durable: Durable,
+        clock: Arc<dyn Clock>,
+        given_up: bool,
+    ) -> Result<Self> {
+        let root = layout.root();
         let lock_salt = database.lock_salt()?;
-        let life = Life::of(&root).context("identify the mount of", &root)?;
+        let life = Life::of(root).context("identify the mount of", root)?;
         let namespace = mount_namespace().context("look at", "/proc/self/ns/mnt")?;
-        let clock = surroundings.clock;
         Ok(Self(Arc::new(Inner { layout, database, durable, clock, life, namespace, lock_salt, given_up })))
+    }
+
+    /// Refuses a store on which nothing can be written: [`Error::ReadOnly`].
+    pub fn check_writable(&self) -> Result<()> {
+        self.durable().check()
     }
 
     /// Where things are.

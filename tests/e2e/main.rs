@@ -24,6 +24,7 @@ mod privilege;
 mod prune;
 mod pull;
 mod push;
+mod read_only;
 mod real_images;
 mod recovery;
 mod remote;

@@ -5,6 +5,7 @@
 mod evicting;
 mod fetching;
 mod halves;
+mod moved;
 mod trees;
 mod uses;
 

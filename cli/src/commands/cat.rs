@@ -10,7 +10,7 @@ use crate::errors::{Failures, for_each};
 use crate::output;
 
 pub(super) fn run(context: &Context, args: &Cat) -> Result<(), Failures> {
-    let store = context.store()?;
+    let store = context.store_to_look()?;
     for_each(&args.paths, |path| {
         let progress = context.progress();
         let file = store.open_file(&args.image, path.as_bytes(), &|event| progress.tell(&event))?;

@@ -61,7 +61,7 @@ pub(super) fn commit(context: &Context, args: &Commit) -> Result<(), Failure> {
 }
 
 pub(super) fn export(context: &Context, args: &Export) -> Result<(), Failure> {
-    let store = context.store()?;
+    let store = context.store_to_look()?;
     let progress = context.progress();
     let exported = archive(args.output.as_deref(), |out| {
         store.export(&args.container, out, &|event| progress.tell(&event))

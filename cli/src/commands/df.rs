@@ -49,7 +49,7 @@ pub(super) fn run(context: &Context, args: &Df) -> Result<(), Failure> {
 fn once(context: &Context, args: &Df, before: &str) -> Result<(), Failure> {
     let format = args.format.as_deref().filter(|format| *format != "table");
     let listing = Listing::new(format.unwrap_or(TABLE))?;
-    let store = context.store()?;
+    let store = context.store_to_look()?;
     if !context.verbose {
         let usage = store.disk_usage(!args.no_scan)?;
         print(before.to_owned() + &table(&usage, &listing, format.is_none())?)?;

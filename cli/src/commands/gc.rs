@@ -22,7 +22,7 @@ pub(super) fn run(context: &Context, args: &Gc) -> Result<(), Failure> {
         None => Conditions::default(),
     };
     let wishes = wishes::resolve(&args.conditions, &file, now)?;
-    let store = context.store()?;
+    let store = context.store_or_look(args.dry_run)?;
     let mut policy = wishes.policy;
     if let Some((high, low)) = wishes.watermark {
         policy.goal = store.watermark(high, low)?;

@@ -33,7 +33,7 @@ const EPOCH: i64 = 946_684_800;
 
 pub(super) fn run(context: &Context, args: &History) -> Result<(), Failure> {
     let listing = listing(args)?;
-    let steps = context.store()?.history(&args.image)?;
+    let steps = context.store_to_look()?.history(&args.image)?;
     print(list(&listing, &steps, Timestamp::now().as_second(), args)?)
 }
 

@@ -40,7 +40,7 @@ const OURS: [&str; 4] = [".PulledAt", ".LastUsedAt", ".LastUsedSince", ".Pinned"
 pub(super) fn run(context: &Context, args: &Images) -> Result<(), Failure> {
     let format = format(args);
     let listing = Listing::new(&format)?;
-    let store = context.store()?;
+    let store = context.store_to_look()?;
     let mut images = store.images()?;
     let usages = if usage::wanted(&format) { Usages::of(&store.image_usage()?) } else { Usages::default() };
     images.retain(|image| args.all || image.is_image);

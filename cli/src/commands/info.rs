@@ -10,7 +10,7 @@ use crate::errors::Failure;
 use crate::format::number::human_size4;
 
 pub(super) fn run(context: &Context, args: &Args) -> Result<(), Failure> {
-    let info = context.store()?.info()?;
+    let info = context.store_to_look()?.info()?;
     print_object(&object(&info), args.format.as_deref(), || text(&info))
 }
 

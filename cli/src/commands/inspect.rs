@@ -20,7 +20,7 @@ pub(super) fn run(context: &Context, args: &Inspect) -> Result<(), Failures> {
         None | Some("" | "json") => None,
         Some(template) => Some(Template::parse(template)?),
     };
-    let store = context.store()?;
+    let store = context.store_to_look()?;
     let mut found = Vec::new();
     let mut out = String::new();
     // What exists is printed even if something else does not.

@@ -19,7 +19,7 @@ pub(super) fn run(context: &Context, args: &Limits) -> Result<(), Failure> {
         None | Some("table") => TABLE,
         Some(format) => format,
     })?;
-    let store = context.store()?;
+    let store = context.store_or_look(args.changes.is_empty())?;
     if args.changes.is_empty() {
         return print(listing.render(TITLES, &rows(&store.unpack_policy()?.settings()))?);
     }

@@ -19,7 +19,7 @@ use crate::template::Value;
 
 pub(super) fn run(context: &Context, args: &List) -> Result<(), Failure> {
     let listing = args.format.as_deref().map(Listing::new).transpose()?;
-    let store = context.store()?;
+    let store = context.store_to_look()?;
     let path = args.path.as_bytes();
     let progress = context.progress();
     let options = ListOptions { recursive: args.recursive, itself: args.directory };

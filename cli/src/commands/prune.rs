@@ -22,7 +22,7 @@ pub(super) fn images(context: &Context, args: &ImagePrune) -> Result<(), Failure
     if !agreed(&args.common, &format!("WARNING! This will remove {what}."))? {
         return Ok(());
     }
-    let store = context.store()?;
+    let store = context.store_or_look(args.common.dry_run)?;
     let dry_run = args.common.dry_run;
     let (collected, end) =
         told(if dry_run { store.plan_collection(&policy) } else { store.collect(&policy) })?;
@@ -35,7 +35,7 @@ pub(super) fn containers(context: &Context, args: &ContainerPrune) -> Result<(),
     if !agreed(&args.common, &format!("WARNING! This will remove {STOPPED}."))? {
         return Ok(());
     }
-    let store = context.store()?;
+    let store = context.store_or_look(args.common.dry_run)?;
     let removed = remove(context, &store, &filters, args.common.dry_run)?;
     let dry_run = args.common.dry_run;
     print(deleted_containers(&removed, dry_run) + &total(sum(&removed), dry_run))
@@ -53,7 +53,7 @@ pub(super) fn system(context: &Context, args: &SystemPrune) -> Result<(), Failur
     if !agreed(&args.common, &system_warning(all, &args.common.filter))? {
         return Ok(());
     }
-    let store = context.store()?;
+    let store = context.store_or_look(args.common.dry_run)?;
     let removed = remove(context, &store, &filters, dry_run)?;
     let ids: Vec<String> = removed.iter().map(|(id, _)| id.clone()).collect();
     let (collected, end) =

@@ -34,7 +34,7 @@ const TITLES: &[(&str, &str)] = &[
 pub(super) fn run(context: &Context, args: &Ps) -> Result<(), Failure> {
     let format = format(args);
     let listing = Listing::new(&format)?;
-    let store = context.store()?;
+    let store = context.store_to_look()?;
     let mut containers = store.containers()?;
     // Who asks for a state wants to see what is in it.
     let all = args.all || args.filter.iter().any(|filter| matches!(filter, ContainerFilter::Mounted(_)));

@@ -9,5 +9,8 @@ use crate::errors::Failure;
 
 pub(super) fn run(context: &Context, args: &Tag) -> Result<(), Failure> {
     let target: Reference = args.target.parse().map_err(Error::from)?;
-    Ok(context.store()?.tag(&args.source, &target)?)
+    for note in context.store()?.tag(&args.source, &target)? {
+        context.note(&note);
+    }
+    Ok(())
 }

@@ -30,7 +30,7 @@ pub(super) fn show(
     compare: impl FnOnce(&Layerstore, &Listener<'_>, &mut Each<'_>) -> Result<(), Error>,
 ) -> Result<(), Failure> {
     let listing = format.map(Listing::new).transpose()?;
-    let store = context.store()?;
+    let store = context.store_to_look()?;
     let progress = context.progress();
     let mut changes = Vec::new();
     let mut each = |change| {

@@ -22,7 +22,7 @@ const NAMES: usize = 5;
 pub(super) fn run(context: &Context, args: &Why) -> Result<(), Failure> {
     let now = Timestamp::now().as_second();
     if let Some(image) = &args.freed_by {
-        let freed = context.store()?.freed_by(image)?;
+        let freed = context.store_to_look()?.freed_by(image)?;
         return print_object(&freed_json(&freed), args.format.as_deref(), || {
             freed_text(&freed, context.verbose)
         });
@@ -32,7 +32,7 @@ pub(super) fn run(context: &Context, args: &Why) -> Result<(), Failure> {
     let watermark = wishes.as_ref().and_then(|wishes| wishes.watermark);
     let policy = wishes.map(|wishes| wishes.policy);
     let object = args.object.as_deref().unwrap_or_default();
-    let answer = context.store()?.why(object, policy.as_ref())?;
+    let answer = context.store_to_look()?.why(object, policy.as_ref())?;
     print_object(&json(&answer), args.format.as_deref(), || {
         Words { answer: &answer, policy: policy.as_ref(), watermark, now, all: context.verbose }.text()
     })

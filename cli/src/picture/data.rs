@@ -95,6 +95,8 @@ pub(crate) struct PictureLayer {
 pub(crate) struct PictureContainer {
     pub(crate) name: String,
     pub(crate) image: String,
+    /// Who uses it, in words; empty if nobody does.
+    pub(crate) used: String,
     /// Allocated bytes of its writable layer.
     pub(crate) bytes: u64,
 }

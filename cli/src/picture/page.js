@@ -46,7 +46,7 @@ const facts = (pairs) =>
   );
 const containersOf = (list) =>
   containers
-    .map(({ name, bytes: size }, i) => [`c${i}`, name, bytes(size)])
+    .map(({ name, used, bytes: size }, i) => [`c${i}`, name, `${bytes(size)}${used === '' ? '' : ', in use'}`])
     .filter(([, name]) => list.some((i) => images[i].containers.includes(name)));
 const imageLinks = (list) => list.map((i) => [`i${i}`, nameOf(images[i]), ago(lastUse[i])]);
 
@@ -120,7 +120,7 @@ const PANELS = {
     ];
   },
   container: ({ index }) => {
-    const { name, image, bytes: size } = containers[index];
+    const { name, image, used, bytes: size } = containers[index];
     const own = images.map((_, i) => i).filter((i) => images[i].containers.includes(name));
     return [
       'Container',
@@ -129,10 +129,11 @@ const PANELS = {
         facts([
           ['Image', image],
           ['Writable layer', bytes(size)],
+          ['In use', used || 'no'],
         ]),
         ...links('Stands on', imageLinks(own)),
       ],
-      `Container ${name}, ${bytes(size)}`,
+      `Container ${name}, ${bytes(size)}${used === '' ? '' : ', in use'}`,
     ];
   },
   garbage: ({ index }) => [

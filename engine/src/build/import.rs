@@ -6,7 +6,7 @@ use layerstore_store::{Object, Session};
 use super::config::{Step, new_config, with_layer};
 use super::layer::NewLayer;
 use super::source::{Opened, explained, is_image_archive};
-use super::{Built, check_name, time};
+use super::{Built, check_name, names, time};
 use crate::Layerstore;
 use crate::error::{Error, Result};
 use crate::event::{LayerName, Listener};
@@ -81,7 +81,9 @@ impl Layerstore {
                 step.apply(&mut config)?;
                 let layer = self.import_layer(session, source, listener, new)?;
                 with_layer(&mut config, &layer.diff_id, &step);
-                self.commit_image(session, None, &config, layer, name, new)
+                self.telling_what_is_lost(&names(name), listener, || {
+                    self.commit_image(session, None, &config, layer, name, new)
+                })
             })
         })
     }

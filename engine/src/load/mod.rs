@@ -309,8 +309,11 @@ impl Loader<'_> {
             });
         }
         let edges = std::mem::take(&mut plan.edges);
+        let names: Vec<String> = references.iter().map(|(name, _)| name.clone()).collect();
         let commit = ImageCommit { edges, images, references, pulled: self.pulled };
-        store.commit_images(&self.session, &commit)?;
+        self.engine.telling_what_is_lost(&names, self.listener, || {
+            Ok(store.commit_images(&self.session, &commit)?)
+        })?;
         Ok(report)
     }
 

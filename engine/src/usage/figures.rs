@@ -134,8 +134,11 @@ pub struct ContainerUsage {
     pub image: String,
     /// When it was created, in seconds since 1970.
     pub created_at: i64,
-    /// Where it is mounted.
+    /// Where the store has mounted it.
     pub mounted: Option<PathBuf>,
+    /// Who has its files mounted, whoever mounted them, in words as in
+    /// [`Layerstore::containers_in_use`](crate::Layerstore::containers_in_use).
+    pub in_use: Option<String>,
     /// What it takes.
     pub size: Size,
 }

@@ -23,6 +23,10 @@ impl Database {
         first: impl FnOnce(&Connection) -> Result<A>,
         second: impl FnOnce(&Connection) -> Result<B> + Send,
     ) -> Result<(A, B)> {
+        if self.looking.is_some() {
+            // There are ways to look in which a second connection might see something else.
+            return self.read(action, |db| Ok((first(db)?, second(db)?)));
+        }
         let mut connection = self.lock();
         // Where any of this fails, everything takes longer, and that is all.
         let is_large = is_large(&connection);

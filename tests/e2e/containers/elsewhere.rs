@@ -81,6 +81,26 @@ fn privileged_a_copy_of_a_mount_counts_unless_forced() {
     store.assert_no_leftovers();
 }
 
+/// What `df -v` and the page say of the one container.
+#[track_caller]
+fn assert_shown(store: &Sandbox, status: &str, used: &str) {
+    let text = store.ok(["df", "-v"]);
+    let row = text.lines().find(|line| line.trim_end().ends_with(" copied")).unwrap();
+    assert!(row.contains(&format!("  {status}  ")), "{row}");
+    let page = store.ok(["df", "--html", "-"]);
+    let end = if used.is_empty() { "\"" } else { "" };
+    assert!(page.contains(&format!("\"used\":\"{used}{end}")), "the page does not say `{used}`");
+}
+
+#[test]
+fn privileged_df_shows_which_containers_are_mounted() {
+    let Some(store) = with_small() else { return };
+    store.ok(["create", "--name", "copied", SMALL]);
+    assert_shown(&store, "Created", "");
+    let place = store.ok(["mount", "copied"]);
+    assert_shown(&store, "Mounted", &format!("mounted at {}", place.trim_end()));
+}
+
 /// Neither told to be deleted nor deleted, and not free either.
 #[test]
 fn privileged_what_others_have_mounted_is_not_pruned() {
@@ -96,6 +116,9 @@ fn privileged_what_others_have_mounted_is_not_pruned() {
         told.lines().find(|line| line.starts_with("Containers ")).unwrap().to_owned()
     };
     assert!(active().starts_with("Containers 1 0B"), "{}", active());
+    assert_shown(&store, "In use", "by process ");
+    let container = &store.json(["df", "-v", "--format", "json"])["Containers"][0];
+    assert!(container["InUseBy"].as_str().unwrap().starts_with("process "), "{container}");
     for line in [
         &["container", "prune", "--dry-run"][..],
         &["system", "prune", "--dry-run"],
@@ -108,6 +131,7 @@ fn privileged_what_others_have_mounted_is_not_pruned() {
     }
     drop(elsewhere);
     assert!(active().starts_with("Containers 0 "), "{}", active());
+    assert_shown(&store, "Created", "");
     assert!(store.ok(["container", "prune", "-f"]).contains("Deleted Containers:"));
     store.assert_no_leftovers();
 }

@@ -125,9 +125,27 @@ impl Disk {
         assert_eq!(full.kind(), std::io::ErrorKind::StorageFull, "{full}");
     }
 
+    /// What is below `folder`, seen through a mount that is read-only; through others it can be written as before.
+    pub fn read_only_view(folder: &Path) -> Self {
+        let view = Self::mount(tempfile::tempdir().unwrap(), Command::new("mount").arg("--bind").arg(folder));
+        command(Command::new("mount").args(["-o", "remount,bind,ro"]).arg(&view.path));
+        view
+    }
+
+    /// Lets ext4 meet an error. If it was made with `-e remount-ro`, every write fails from now on.
+    pub fn meet_error(&self) {
+        let found = Command::new("findmnt").args(["-no", "SOURCE"]).arg(&self.path).output().unwrap();
+        let device = String::from_utf8(found.stdout).unwrap();
+        let device = device.trim().strip_prefix("/dev/").unwrap();
+        std::fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "a test").unwrap();
+    }
+
     /// From now on every write fails.
     pub fn make_read_only(&self) {
-        command(Command::new("mount").args(["-o", "remount,ro"]).arg(&self.path));
+        // As long as the kernel has not let go of a file that was deleted, the file system is busy.
+        let change = || Command::new("mount").args(["-o", "remount,ro"]).arg(&self.path).output().unwrap();
+        let out = (0..200).map(|_| change()).find(|out| out.status.success()).unwrap_or_else(change);
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     }
 }
 

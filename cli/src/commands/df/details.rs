@@ -89,7 +89,11 @@ fn name_parts(name: &str) -> (String, String) {
 }
 
 fn container_row(container: &ContainerUsage, now: i64) -> Value {
-    let status = if container.mounted.is_some() { "Mounted" } else { "Created" };
+    let status = match (&container.mounted, &container.in_use) {
+        (Some(_), _) => "Mounted",
+        (None, Some(_)) => "In use",
+        (None, None) => "Created",
+    };
     Value::fields([
         ("ID", Value::str(&container.id[..12.min(container.id.len())])),
         ("Image", Value::str(printable(&container.image))),
@@ -139,6 +143,7 @@ pub(super) fn json(found: &DetailedUsage, now: i64) -> String {
                 "Names": container.name,
                 "CreatedAt": time::created_at(container.created_at),
                 "Mounted": container.mounted.as_ref().map(|path| path.display().to_string()),
+                "InUseBy": container.in_use,
                 "Size": container.size.allocated,
                 "Apparent": container.size.apparent,
             })

@@ -19,7 +19,7 @@ use crate::picture::data::{
 const DAY: i64 = 24 * 60 * 60;
 
 pub(super) fn write(context: &Context, file: &Path) -> Result<(), Failure> {
-    let store = context.store()?;
+    let store = context.store_to_look()?;
     let now = Timestamp::now().as_second();
     let commands = commands(now);
     let policies: Vec<Policy> = commands.iter().map(|(_, policy)| policy.clone()).collect();
@@ -155,6 +155,7 @@ fn picture_of(found: &DetailedUsage, digests: &LayerDigests, now: i64) -> Pictur
             .map(|container| PictureContainer {
                 name: container.name.clone(),
                 image: container.image.clone(),
+                used: used(container),
                 bytes: container.size.allocated,
             })
             .collect(),
@@ -166,6 +167,15 @@ fn picture_of(found: &DetailedUsage, digests: &LayerDigests, now: i64) -> Pictur
             .map(|(kind, part)| Garbage { what: super::name(*kind).to_owned(), bytes: part.reclaimable })
             .collect(),
         policies: Vec::new(),
+    }
+}
+
+/// Who uses a container, in words; nothing if nobody does.
+fn used(container: &layerstore::ContainerUsage) -> String {
+    match (&container.mounted, &container.in_use) {
+        (Some(path), _) => format!("mounted at {}", path.display()),
+        (None, Some(user)) => format!("by {user}"),
+        (None, None) => String::new(),
     }
 }
 

@@ -127,6 +127,7 @@ pub(super) fn store() -> Picture {
     let container = |name: &str, image: &str, size: u64| PictureContainer {
         name: name.to_owned(),
         image: image.to_owned(),
+        used: if name == "shop-1" { "by process 4711 (node)".to_owned() } else { String::new() },
         bytes: size * MB,
     };
     let policy = |command: &str, freed: u64, images: &[usize], garbage, note: &str| PolicyPreview {
@@ -212,7 +213,7 @@ pub(super) fn hostile() -> Picture {
         (layer.diff_id, layer.blob, layer.media) = (evil(), Some(evil()), evil());
     }
     for container in &mut picture.containers {
-        (container.name, container.image) = (evil(), evil());
+        (container.name, container.image, container.used) = (evil(), evil(), evil());
     }
     picture.garbage.iter_mut().for_each(|garbage| garbage.what = evil());
     picture.rows.iter_mut().for_each(|row| row.kind = evil());

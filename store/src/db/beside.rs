@@ -27,9 +27,6 @@ impl Database {
             // There are ways to look in which a second connection might see something else.
             return self.read(action, |db| Ok((first(db)?, second(db)?)));
         }
-        if self.looking.is_some() {
-            return self.read(action, |db| Ok((first(db)?, second(db)?)));
-        }
         let mut connection = self.lock();
         // Where any of this fails, everything takes longer, and that is all.
         let is_large = is_large(&connection);

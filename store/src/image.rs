@@ -154,7 +154,7 @@ impl Store {
 
     /// Every reference of `owner` with every image that it leads to, by name.
     pub fn images(&self, owner: &str) -> Result<Vec<ImageRow>> {
-        self.database().read("list images", |db| listing::images(db, owner))
+        self.database().read_all("list images", |db| listing::images(db, owner))
     }
 
     /// The same of those alone that have the name `name`, or the same target as it. Does not look at others, however many

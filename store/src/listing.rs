@@ -4,8 +4,9 @@
 //! image up in several trees of the database, which takes ten times as long. Whoever wants one image joins
 //! ([`Store::images_named`](crate::Store::images_named)).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
+use foldhash::HashMap;
 use rusqlite::{Connection, Row};
 
 use crate::blob::parse_digest;
@@ -39,7 +40,7 @@ pub(crate) fn images(db: &Connection, owner: &str) -> Result<Vec<ImageRow>> {
     let below = manifests_below(db)?;
     let mut rows = Vec::with_capacity(names.len());
     for name in names {
-        let key = Key::of(&name.target.to_string());
+        let key = Key::Digest(name.target.clone());
         let mut found = reached(&key, &below);
         found.retain(|(_, digest)| images.contains_key(*digest));
         found.sort_unstable();
@@ -63,7 +64,7 @@ pub(crate) fn images(db: &Connection, owner: &str) -> Result<Vec<ImageRow>> {
 /// Every image by its manifest.
 fn all_images(db: &Connection) -> Result<HashMap<Key, ImageInfo>> {
     let sizes = sizes(db)?;
-    let mut images = HashMap::with_capacity(sizes.len());
+    let mut images = HashMap::default();
     let query = "SELECT manifest, config, platform, created, labels, last_used_at FROM image";
     each(db, query, [], |row| {
         let manifest = text(row, 0)?;
@@ -88,7 +89,7 @@ fn sizes(db: &Connection) -> Result<HashMap<Key, u64>> {
     let trees = numbers(db, "SELECT diff_id, bytes FROM tree WHERE diff_id IS NOT NULL")?;
     // Mostly nobody needs them.
     let mut blobs: Option<HashMap<Key, u64>> = None;
-    let mut sizes = HashMap::new();
+    let mut sizes = HashMap::default();
     let mut last = String::new();
     let mut sum = 0_u64;
     each(db, "SELECT manifest, diff_id, blob FROM image_layer ORDER BY manifest", [], |row| {
@@ -120,7 +121,7 @@ fn sizes(db: &Connection) -> Result<HashMap<Key, u64>> {
 }
 
 fn numbers(db: &Connection, query: &str) -> Result<HashMap<Key, u64>> {
-    let mut numbers = HashMap::new();
+    let mut numbers = HashMap::default();
     each(db, query, [], |row| {
         numbers.insert(Key::of(text(row, 0)?), row.get(1).db(ACTION)?);
         Ok(())
@@ -132,7 +133,7 @@ fn numbers(db: &Connection, query: &str) -> Result<HashMap<Key, u64>> {
 type Below = HashMap<Key, Vec<(i64, Key)>>;
 
 fn manifests_below(db: &Connection) -> Result<Below> {
-    let mut below = Below::new();
+    let mut below = Below::default();
     each(db, "SELECT parent, child, position FROM edge WHERE kind = 'manifest'", [], |row| {
         let child = (row.get(2).db(ACTION)?, Key::of(text(row, 1)?));
         below.entry(Key::of(text(row, 0)?)).or_default().push(child);

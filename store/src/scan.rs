@@ -237,7 +237,7 @@ impl Store {
 
     pub(crate) fn rows(&self) -> Result<Rows> {
         let action = "list what is explained";
-        self.database().read(action, |db| {
+        self.database().read_all(action, |db| {
             let mut rows = Rows::default();
             each_text(db, "SELECT digest FROM blob", action, |digest| {
                 rows.blobs.insert(parse_digest(digest)?);

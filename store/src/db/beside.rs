@@ -1,4 +1,4 @@
-//! Reading with two connections at the same time.
+//! Reading most of a database, which may be large.
 
 use std::panic::resume_unwind;
 use std::thread;
@@ -47,6 +47,18 @@ impl Database {
             let first = first(&transaction);
             let second = second.join().unwrap_or_else(|panic| resume_unwind(panic));
             Ok((first?, second?))
+        })
+    }
+
+    /// As [`Database::read`], for who reads whole tables.
+    pub(crate) fn read_all<T>(
+        &self,
+        action: &'static str,
+        read: impl FnOnce(&Connection) -> Result<T>,
+    ) -> Result<T> {
+        self.read(action, |db| {
+            let _cache = is_large(db).then(|| SmallCache::of(db));
+            read(db)
         })
     }
 

@@ -3,6 +3,7 @@
 
 mod claims;
 mod collect;
+mod conditions;
 mod doubt;
 mod faults;
 mod images;

@@ -17,6 +17,7 @@ mod scan;
 mod sessions;
 mod snapshots;
 mod used;
+mod waits;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -316,3 +316,27 @@ fn a_name_that_a_person_removes_stays_for_each_reason_alone() {
         assert_eq!(left, 1 + usize::from(refused.is_some()), "{case}, and that of somebody else");
     }
 }
+
+#[test]
+fn names_lead_to_a_layer_through_manifests_and_indexes_alone() {
+    let rows = Rows::new();
+    let name = |name, target, pulled_at| {
+        let values = format!("'local', '{name}', '{target}', 1, 5, {pulled_at}");
+        insert("reference", "owner, name, target, created_at, updated_at, pulled_at", &values)
+    };
+    let statements = [
+        layer_blob(),
+        ["MANIFEST", "INDEX", "OTHER"].map(document).concat(),
+        edge("MANIFEST", "BLOB", "layer"),
+        edge("INDEX", "MANIFEST", "manifest"),
+        name("by itself", "MANIFEST", "NULL"),
+        name("in an index", "INDEX", "2"),
+        // A signature of the image, say, whose config these bytes are.
+        edge("OTHER", "MANIFEST", "subject"),
+        edge("OTHER", "BLOB", "config"),
+        name("about it", "OTHER", "3"),
+    ];
+    rows.set(&statements.concat());
+    assert_eq!(rows.store.pulled_names_with(&digest("BLOB")).unwrap(), ["in an index"]);
+    assert_eq!(rows.store.names_with(&digest("BLOB")).unwrap(), ["in an index", "by itself"]);
+}

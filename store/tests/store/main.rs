@@ -9,6 +9,7 @@ mod faults;
 mod images;
 mod interrupted;
 mod last_use;
+mod leftovers;
 mod mounts;
 mod open;
 mod random;

@@ -35,6 +35,8 @@ fn with_unused() -> Option<Template> {
             (0..25).fold(LayerBuilder::gzip(), |b, f| b.file(format!("{unused}-{f}"), vec![b'x'; 20_000]));
         let image = Image::new([layer.finish()]);
         template.store.load_bytes(&Layout::of(&name(unused), &image).archive());
+        // What is found out when it is looked at for the first time is known.
+        template.store.ok(["cat", &name(unused), &format!("/{unused}-0")]);
         let set = "UPDATE image SET last_used_at =";
         let of = format!("(SELECT target FROM reference WHERE name = '{}')", name(unused));
         // Earlier than the names: these count as well.

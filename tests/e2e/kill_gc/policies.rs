@@ -9,8 +9,7 @@ use layerstore_testkit::sandbox::Sandbox;
 use layerstore_testkit::tree::Snapshot;
 
 use super::{Case, KEPT, Template, image};
-use crate::push::setting;
-use crate::remote::{pull, remote};
+use crate::remote::{pull, remote, setting};
 
 /// How often each command is killed. They are the same steps as those of `gc` and `rmi`, in other numbers.
 const POINTS: u32 = 10;

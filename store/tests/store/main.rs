@@ -1,6 +1,7 @@
 //! The store as its users see it, with a disk that fails and neighbours that die.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in helpers as well")]
 
+mod again;
 mod claims;
 mod collect;
 mod conditions;

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use layerstore_store::{
-    Key, LOCAL, MountOptions, MountPoint, Object, Publication, Stack, Store, Subject, Unknown,
+    Key, LOCAL, MountOptions, MountPoint, Object, Publication, SnapshotCommit, Stack, Store, Subject, Unknown,
 };
 
 use crate::open::execute;
@@ -148,7 +148,7 @@ fn between_its_directory_and_its_lock_no_session_is_taken_for_dead() {
 
 #[test]
 fn between_its_row_and_the_mount_nothing_is_taken_for_stale() {
-    let cases: [(&str, Work); 5] = [
+    let cases: [(&str, Work); 6] = [
         ("something is mounted", |store, root| {
             let point = root.join("nothing to mount");
             fs::create_dir(&point).unwrap();
@@ -160,6 +160,9 @@ fn between_its_row_and_the_mount_nothing_is_taken_for_stale() {
             let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
             mount_row(root, boot.trim());
             store.unmount(&store.mounts().unwrap()[0]).unwrap();
+        }),
+        ("a snapshot is committed", |store, _| {
+            store.commit_snapshot(LOCAL, "done", "none", &SnapshotCommit::default()).unwrap_err();
         }),
         ("rows of mounts that are gone are forgotten", |store, root| {
             mount_row(root, "another");

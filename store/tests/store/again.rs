@@ -179,24 +179,24 @@ fn a_name_that_moves_keeps_what_it_stood_for_unless_the_same_image_or_owner_has_
     add_image(&store, &session, "localhost/b:1", "b", &["base"]).unwrap();
     drop(session);
     store.set_reference("other", "theirs", &manifest("a")).unwrap();
-    let names = || {
+    let left = || {
         let rows = store.references(LOCAL).unwrap();
         rows.into_iter().map(|row| (row.name, row.pinned)).collect::<Vec<_>>()
     };
-    let (named, second) = ((NAME.to_owned(), false), ("localhost/b:1".to_owned(), false));
+    let (first, second) = ((NAME.to_owned(), false), ("localhost/b:1".to_owned(), false));
     let nameless = (manifest("a").to_string(), false);
     store.set_reference(LOCAL, NAME, &manifest("b")).unwrap();
-    assert_eq!(names(), [named.clone(), second.clone(), nameless], "the other's name is not ours");
+    assert_eq!(left(), [first.clone(), second.clone(), nameless], "the other's name is not ours");
     store.set_reference(LOCAL, "localhost/c:1", &manifest("a")).unwrap();
     let third = ("localhost/c:1".to_owned(), false);
-    assert_eq!(names(), [named.clone(), second.clone(), third.clone()], "nobody has pinned it");
+    assert_eq!(left(), [first.clone(), second.clone(), third.clone()], "nobody has pinned it");
     store.set_reference(LOCAL, "localhost/c:1", &manifest("b")).unwrap();
     store.set_reference(LOCAL, "localhost/c:1", &manifest("a")).unwrap();
     // Under another manifest it is the same image.
     let same = format!("UPDATE image SET config = '{}'", digest("config a"));
     execute(dir.path(), &same);
     store.set_reference(LOCAL, "localhost/c:1", &manifest("b")).unwrap();
-    assert_eq!(names(), [named, second, third]);
+    assert_eq!(left(), [first, second, third]);
 }
 
 #[test]
@@ -256,6 +256,9 @@ fn a_fix_up_is_trusted_like_a_tree() {
     assert!(!found());
 }
 
+/// Who may need a tree.
+type Claim = fn(&Store);
+
 #[test]
 fn trees_are_made_durable_for_snapshots_and_not_for_images_alone() {
     let prepared = |store: &Store| {
@@ -266,8 +269,7 @@ fn trees_are_made_durable_for_snapshots_and_not_for_images_alone() {
         prepare(store, &new("one", "work", None));
         store.commit_snapshot("one", "done", "work", &SnapshotCommit::default()).unwrap();
     };
-    let nobody = |_: &Store| {};
-    let cases: [(&dyn Fn(&Store), bool); 3] = [(&nobody, false), (&prepared, true), (&written, true)];
+    let cases: [(Claim, bool); 3] = [(|_| {}, false), (prepared, true), (written, true)];
     for (index, (who, durable)) in cases.into_iter().enumerate() {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path());

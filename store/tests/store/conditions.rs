@@ -53,7 +53,7 @@ impl Rows {
         words.push(("NAME", NAME.to_owned()));
         let mut all = "PRAGMA foreign_keys = OFF; BEGIN;".to_owned();
         for table in TABLES {
-            all += &format!("DELETE FROM {table};");
+            all += &["DELETE FROM ", table, ";"].concat();
         }
         all += statements;
         for (word, value) in words {

@@ -219,6 +219,9 @@ fn a_commit_brings_back_what_was_evicted_or_left_out() {
     execute(dir.path(), "DELETE FROM snapshot WHERE owner = 'local'");
     store.commit_images(&session, &commit).unwrap();
     assert!(store.snapshot(LOCAL, key).is_ok(), "that of somebody else does not do");
+    execute(dir.path(), "DELETE FROM image_layer; DELETE FROM image");
+    store.commit_images(&session, &commit).unwrap();
+    assert!(store.image_info(&manifest("a")).unwrap().is_some(), "its stack alone does not do");
 }
 
 #[test]

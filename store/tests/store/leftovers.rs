@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use layerstore_store::{
-    Clock, DiscardFate as Fate, LOCAL, Object, Recovered, Size, Store, Surroundings, UnixSeconds, Unknown,
+    Clock, DiscardFate as Fate, LOCAL, Object, Publication, Recovered, Size, Store, Surroundings,
+    UnixSeconds, Unknown,
 };
 
 use crate::open::execute;
-use crate::{add_image, audit_rows, diff_id, digest, manifest, open};
+use crate::{add_image, audit_rows, diff_id, digest, manifest, open, tree};
 
 fn discard(store: &Store, path: PathBuf) -> Fate {
     store.discard_unknown(&[Unknown { path, size: Size::default() }]).unwrap().remove(0).fate
@@ -52,6 +53,9 @@ fn a_mount_point_with_a_row_stays_and_so_does_a_tree_that_only_a_mount_knows() {
     let found: std::collections::BTreeSet<PathBuf> = found.collect();
     assert_eq!(found, [known.join("file"), other.clone(), tree.clone()].into());
     assert_eq!(discard(&store, known), Fate::Explained);
+    let empty = dir.path().join("mnt/empty");
+    fs::create_dir(&empty).unwrap();
+    assert_eq!(discard(&store, empty), Fate::Explained, "somebody may be about to mount there");
     assert_eq!(discard(&store, tree.clone()), Fate::Used("a mount of the store".to_owned()));
     assert_eq!(store.recover_all().unwrap().unrecorded, 0);
     assert!(matches!(discard(&store, other), Fate::Trashed(_)));
@@ -135,4 +139,39 @@ fn files_of_rows_are_not_swept() {
     let swept = store.sweep(&[Object::Tree(tree), Object::Blob(digest("base"))]).unwrap();
     assert_eq!(swept, []);
     audit_rows(dir.path());
+}
+
+#[test]
+fn a_tree_that_is_published_again_stays_while_a_mount_has_it() {
+    for mounted in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        add_image(&store, &store.session(LOCAL).unwrap(), "localhost/a:1", "a", &["base"]).unwrap();
+        let old = store.tree(&diff_id("base")).unwrap().unwrap().id;
+        if mounted {
+            mount_row(dir.path(), Path::new("/none"), old.as_str());
+        }
+        execute(dir.path(), "UPDATE tree SET mount_id = mount_id + 1");
+        let session = store.session(LOCAL).unwrap();
+        let trees = vec![tree(&session, "base").unwrap()];
+        store.publish(&session, Publication { trees, ..Publication::default() }).unwrap();
+        assert_ne!(store.tree(&diff_id("base")).unwrap().unwrap().id, old);
+        assert_eq!(store.layout().tree(&old).exists(), mounted);
+    }
+}
+
+/// What cannot be told of a mount does not make it one that is gone.
+#[test]
+fn a_mount_that_cannot_be_looked_at_is_taken_for_there() {
+    use std::os::unix::fs::MetadataExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    mount_row(dir.path(), Path::new("/none"), "aaaaaaaa");
+    let namespace = fs::metadata("/proc/self/ns/mnt").unwrap().ino();
+    // No path has a NUL in it.
+    let change =
+        format!("PRAGMA foreign_keys = OFF; UPDATE mount SET target = x'2f0061', namespace = {namespace}");
+    execute(dir.path(), &change);
+    store.forget_stale_mounts().unwrap();
+    assert_eq!((store.mounts().unwrap().len(), store.live_mounts().unwrap().len()), (1, 1));
 }

@@ -113,7 +113,7 @@ fn between_a_name_and_its_row_nobody_throws_files_away() {
         ("what nobody knows, before it is judged", a_new_tree, |store, root| {
             store.judge_unknown(&unknown(root), false).unwrap();
         }),
-        ("a blob without a row", a_new_tree, |store, _| {
+        ("a blob without a row", sweep, |store, _| {
             fs::write(store.layout().blob(&digest("orphan")), "orphan").unwrap();
             store.recover_all().unwrap();
         }),

@@ -12,7 +12,7 @@ use layerstore_store::{
 };
 
 use crate::open::execute;
-use crate::{add_image, audit_rows, diff_id, digest, manifest, open, tree};
+use crate::{add_image, audit_rows, diff_id, digest, manifest, open, sql, tree};
 
 fn discard(store: &Store, path: PathBuf) -> Fate {
     store.discard_unknown(&[Unknown { path, size: Size::default() }]).unwrap().remove(0).fate
@@ -174,4 +174,20 @@ fn a_mount_that_cannot_be_looked_at_is_taken_for_there() {
     execute(dir.path(), &change);
     store.forget_stale_mounts().unwrap();
     assert_eq!((store.mounts().unwrap().len(), store.live_mounts().unwrap().len()), (1, 1));
+}
+
+#[test]
+fn the_lease_of_a_session_that_died_ends_with_what_it_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    fs::create_dir(dir.path().join("ingest/dead1111")).unwrap();
+    let lease = "INSERT INTO lease VALUES ('dead1111', 'local', 1, 'boot', 9000000000, NULL);";
+    let item = format!("INSERT INTO lease_item VALUES ('dead1111', 'blob', '{}')", digest("base"));
+    execute(dir.path(), &format!("{lease}{item}"));
+    add_image(&store, &store.session(LOCAL).unwrap(), "localhost/a:1", "a", &["base"]).unwrap();
+    let roots = || store.graph_to_collect(false).unwrap().roots.len();
+    assert_eq!(roots(), 1, "the name");
+    assert_eq!(store.recover_all().unwrap().sessions, 1);
+    assert_eq!(sql(dir.path(), "SELECT id FROM lease").len(), 0);
+    assert_eq!(roots(), 1);
 }

@@ -15,20 +15,26 @@ pub(crate) const MAX_LINKS: usize = 40;
 /// How many names at the top of an archive are of interest.
 pub(crate) const MAX_TOP_LEVEL: usize = 32;
 
-/// Access to the members of an archive, however it arrived.
+/// Access to the members of an archive, however it arrived. What has no members, such as a registry, has none of any name.
 pub trait Members {
     /// The regular member that `name` stands for, links followed; none if there is none.
     ///
     /// Two names of one member give the same result, so it can serve as a key.
-    fn resolve(&self, name: &str) -> Result<Option<String>, Error>;
+    fn resolve(&self, _name: &str) -> Result<Option<String>, Error> {
+        Ok(None)
+    }
 
     /// The bytes of a member, none if there is none, [`Error::TooLarge`] if it has more than
     /// `limit` bytes.
-    fn read_small(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Error>;
+    fn read_small(&self, _name: &str, _limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        Ok(None)
+    }
 
     /// Some of the first components of the members' names: for telling what an archive is that
     /// holds no image.
-    fn top_level(&self) -> Vec<String>;
+    fn top_level(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// The name of a member as others refer to it: without `./`, doubled or trailing slashes.

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use layerstore_archive::{Error as ArchiveError, Members};
+use layerstore_archive::Members;
 use layerstore_oci::{Descriptor, DiffId, Digest, ErrorKind, Reference};
 use layerstore_registry::{Client, Error as RegistryError, Repository};
 use layerstore_store::Session;
@@ -14,7 +14,7 @@ use crate::Layerstore;
 use crate::error::{Error, Result};
 use crate::event::{Event, LayerState, Listener};
 use crate::layers::{Claims, Feeder, Layer, Work};
-use crate::load::contents::{Contents, Member};
+use crate::load::contents::Contents;
 use crate::load::plan::{Plan, Task};
 use crate::load::{LoadOptions, Loader};
 use crate::names::named;
@@ -242,25 +242,9 @@ struct Sources<'a> {
     from: HashMap<Digest, Vec<Repository<'a>>>,
 }
 
-impl Members for Sources<'_> {
-    fn resolve(&self, _name: &str) -> Result<Option<String>, ArchiveError> {
-        Ok(None)
-    }
-
-    fn read_small(&self, _name: &str, _limit: u64) -> Result<Option<Vec<u8>>, ArchiveError> {
-        Ok(None)
-    }
-
-    fn top_level(&self) -> Vec<String> {
-        Vec::new()
-    }
-}
+impl Members for Sources<'_> {}
 
 impl Contents for Sources<'_> {
-    fn open(&self, _name: &str) -> Result<Option<Member<'_>>> {
-        Ok(None)
-    }
-
     fn bring(
         &self,
         session: &Session,

@@ -214,26 +214,18 @@ impl Store {
 
     fn delete_row(&self, tx: &Transaction<'_>, victim: &Victim) -> Result<bool> {
         let boot = &self.life().boot;
-        let query = |object, evicted| match (object, evicted) {
-            ("blob", false) => BLOB,
-            ("blob", true) => EVICTED_BLOB,
-            ("tree", false) => TREE,
-            ("tree", true) => EVICTED_TREE,
-            (_, false) => SNAPSHOT,
-            (_, true) => EVICTED_SNAPSHOT,
-        };
         match &victim.object {
             Object::Blob(digest) => tx
-                .prepare_cached(query("blob", victim.evicted))
-                .and_then(|mut delete| delete.execute((digest.to_string(), boot))),
+                .prepare_cached(BLOB)
+                .and_then(|mut delete| delete.execute((digest.to_string(), boot, victim.evicted))),
             Object::Tree(id) => tx
-                .prepare_cached(query("tree", victim.evicted))
-                .and_then(|mut delete| delete.execute((id.as_str(), boot))),
+                .prepare_cached(TREE)
+                .and_then(|mut delete| delete.execute((id.as_str(), boot, victim.evicted))),
             // What is not part of an image's stack stays until it is removed.
             Object::Snapshot { key, .. } if !is_chain(key) => Ok(0),
             Object::Snapshot { owner, key } => tx
-                .prepare_cached(query("snapshot", victim.evicted))
-                .and_then(|mut delete| delete.execute((owner, key, boot))),
+                .prepare_cached(SNAPSHOT)
+                .and_then(|mut delete| delete.execute((owner, key, boot, victim.evicted))),
         }
         .map(|count| count > 0)
         .db("forget an object")
@@ -310,59 +302,46 @@ fn in_use(untag: &Untag, user: &str) -> Error {
     Error::InUse { what: untag.name.clone(), user: user.to_owned() }
 }
 
+// The last parameter of each is whether it is evicted: then images need it, and it must be possible to have it again.
+
+/// One that other images or indexes name for anything but a layer cannot be made from a tree. One of an image that was
+/// never pulled may have come since the plan was made, and nobody knows where to fetch it again.
 const BLOB: &str = "
     DELETE FROM blob WHERE digest = ?1
-    AND NOT EXISTS (SELECT 1 FROM edge WHERE child = ?1)
     AND NOT EXISTS (SELECT 1 FROM reference WHERE target = ?1)
     AND NOT EXISTS (SELECT 1 FROM lease_item WHERE kind = 'blob' AND key = ?1)
     AND NOT EXISTS (SELECT 1 FROM mount WHERE manifest = ?1 AND boot_id = ?2)
     AND NOT EXISTS (SELECT 1 FROM container WHERE manifest = ?1)
-    AND NOT EXISTS (SELECT 1 FROM tree WHERE diff_id = blob.diff_id AND synced = 0)";
+    AND CASE WHEN ?3 THEN
+        EXISTS (SELECT 1 FROM tree WHERE diff_id = blob.diff_id AND synced = 1)
+        AND NOT EXISTS (SELECT 1 FROM edge WHERE parent = ?1)
+        AND NOT EXISTS (SELECT 1 FROM edge WHERE child = ?1 AND kind <> 'layer')
+        AND NOT EXISTS (SELECT 1 FROM edge AS image WHERE image.child = ?1 AND NOT EXISTS (
+            WITH RECURSIVE above (digest) AS (
+                SELECT image.parent UNION SELECT e.parent FROM above AS a
+                JOIN edge AS e ON e.child = a.digest AND e.kind = 'manifest')
+            SELECT 1 FROM above JOIN reference AS r ON r.target = above.digest WHERE r.pulled_at IS NOT NULL))
+    ELSE
+        NOT EXISTS (SELECT 1 FROM edge WHERE child = ?1)
+        AND NOT EXISTS (SELECT 1 FROM tree WHERE diff_id = blob.diff_id AND synced = 0)
+    END";
 
 const TREE: &str = "
     DELETE FROM tree WHERE id = ?1
     AND NOT EXISTS (SELECT 1 FROM snapshot WHERE tree = ?1)
     AND NOT EXISTS (SELECT 1 FROM snapshot WHERE fixup = ?1)
-    AND NOT EXISTS (SELECT 1 FROM image_layer WHERE diff_id = tree.diff_id)
     AND NOT EXISTS (SELECT 1 FROM lease_item WHERE kind = 'tree' AND key = tree.diff_id)
     AND NOT EXISTS (SELECT 1 FROM mount_tree JOIN mount USING (target, namespace)
-                    WHERE mount_tree.tree = ?1 AND mount.boot_id = ?2)";
+                    WHERE mount_tree.tree = ?1 AND mount.boot_id = ?2)
+    AND CASE WHEN ?3 THEN
+        EXISTS (SELECT 1 FROM blob WHERE diff_id = tree.diff_id)
+    ELSE
+        NOT EXISTS (SELECT 1 FROM image_layer WHERE diff_id = tree.diff_id)
+    END";
 
 const SNAPSHOT: &str = "
     DELETE FROM snapshot WHERE owner = ?1 AND key = ?2 AND kind = 'committed'
     AND NOT EXISTS (SELECT 1 FROM snapshot AS above WHERE above.owner = ?1 AND above.parent = ?2)
     AND NOT EXISTS (SELECT 1 FROM mount WHERE mount.owner = ?1 AND mount.key = ?2 AND boot_id = ?3)
-    AND NOT (?1 = 'local' AND EXISTS (SELECT 1 FROM image WHERE chain_id = ?2))
-    AND NOT EXISTS (SELECT 1 FROM tree WHERE id = snapshot.tree AND diff_id IS NULL)";
-
-/// One that other images or indexes name for anything but a layer stays: it cannot be made from a tree. So does one of
-/// an image that was never pulled: it may have come since the plan was made, and nobody knows where to fetch it again.
-const EVICTED_BLOB: &str = "
-    DELETE FROM blob WHERE digest = ?1
-    AND EXISTS (SELECT 1 FROM tree WHERE diff_id = blob.diff_id AND synced = 1)
-    AND NOT EXISTS (SELECT 1 FROM edge WHERE child = ?1 AND kind <> 'layer')
-    AND NOT EXISTS (SELECT 1 FROM edge AS image WHERE image.child = ?1 AND NOT EXISTS (
-        WITH RECURSIVE above (digest) AS (
-            SELECT image.parent UNION SELECT e.parent FROM above AS a
-            JOIN edge AS e ON e.child = a.digest AND e.kind = 'manifest')
-        SELECT 1 FROM above JOIN reference AS r ON r.target = above.digest WHERE r.pulled_at IS NOT NULL))
-    AND NOT EXISTS (SELECT 1 FROM edge WHERE parent = ?1)
-    AND NOT EXISTS (SELECT 1 FROM reference WHERE target = ?1)
-    AND NOT EXISTS (SELECT 1 FROM lease_item WHERE kind = 'blob' AND key = ?1)
-    AND NOT EXISTS (SELECT 1 FROM mount WHERE manifest = ?1 AND boot_id = ?2)
-    AND NOT EXISTS (SELECT 1 FROM container WHERE manifest = ?1)";
-
-const EVICTED_TREE: &str = "
-    DELETE FROM tree WHERE id = ?1
-    AND EXISTS (SELECT 1 FROM blob WHERE diff_id = tree.diff_id)
-    AND NOT EXISTS (SELECT 1 FROM snapshot WHERE tree = ?1)
-    AND NOT EXISTS (SELECT 1 FROM snapshot WHERE fixup = ?1)
-    AND NOT EXISTS (SELECT 1 FROM lease_item WHERE kind = 'tree' AND key = tree.diff_id)
-    AND NOT EXISTS (SELECT 1 FROM mount_tree JOIN mount USING (target, namespace)
-                    WHERE mount_tree.tree = ?1 AND mount.boot_id = ?2)";
-
-const EVICTED_SNAPSHOT: &str = "
-    DELETE FROM snapshot WHERE owner = ?1 AND key = ?2 AND kind = 'committed'
-    AND NOT EXISTS (SELECT 1 FROM snapshot AS above WHERE above.owner = ?1 AND above.parent = ?2)
-    AND NOT EXISTS (SELECT 1 FROM mount WHERE mount.owner = ?1 AND mount.key = ?2 AND boot_id = ?3)
-    AND NOT EXISTS (SELECT 1 FROM tree WHERE id = snapshot.tree AND diff_id IS NULL)";
+    AND NOT EXISTS (SELECT 1 FROM tree WHERE id = snapshot.tree AND diff_id IS NULL)
+    AND (?4 OR ?1 <> 'local' OR NOT EXISTS (SELECT 1 FROM image WHERE chain_id = ?2))";

@@ -299,3 +299,6 @@ pub(crate) fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R 
 pub(crate) fn open_own(home: &Home, path: &Path) -> Result<Option<OwnedFd>> {
     home.open(CWD, path).context("open", path)
 }
+
+#[cfg(test)]
+mod tests;

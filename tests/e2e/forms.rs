@@ -7,6 +7,7 @@ use layerstore_testkit::reference;
 use layerstore_testkit::sandbox::{Run, Sandbox};
 use layerstore_testkit::tree::Snapshot;
 
+use crate::remote::assert_holds;
 use crate::{small_layer, varied_image};
 
 /// A two-layer image whose layers are compressed with `compression`.
@@ -35,16 +36,6 @@ fn load_with(store: &Sandbox, options: &[&str], archive: &[u8]) -> Run {
 #[track_caller]
 fn load(store: &Sandbox, archive: &[u8]) -> Run {
     load_with(store, &[], archive)
-}
-
-fn assert_holds(store: &Sandbox, name: &str, files: &[&str]) {
-    let root = store.mount(name);
-    let tree = Snapshot::of(&root);
-    for file in files {
-        assert!(tree.has(file), "{name} has {file}");
-    }
-    assert_eq!(tree.entries.len(), files.len() + 1, "{name} has nothing else");
-    store.umount(&root);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `kill -9` at any moment of what frees space, and then the same again: it ends as if nothing had happened.
 
+mod policies;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
@@ -39,23 +41,29 @@ fn image(name: &str, layers: usize) -> Image {
 }
 
 impl Template {
-    fn new() -> Option<Self> {
-        let store = Sandbox::new()?;
-        let load = |name: &str, image: &Image| store.load_bytes(&Layout::of(name, image).archive());
+    /// What stays: an image that a container is made from.
+    fn kept(store: Sandbox) -> Self {
         // It has a fix-up: the link is to a file of the layer below.
         let top = LayerBuilder::gzip().entry(Entry::hard_link("link", "base")).file("top", "top");
-        load(KEPT, &Image::new([small_layer("base"), top.finish()]));
+        let image = Image::new([small_layer("base"), top.finish()]);
+        store.load_bytes(&Layout::of(KEPT, &image).archive());
         let place = store.mount(KEPT);
         let kept = Snapshot::of(&place);
         store.umount(&place);
         store.ok(["create", "--name", "work", KEPT]);
+        Self { store, kept }
+    }
+
+    fn new() -> Option<Self> {
+        let template = Self::kept(Sandbox::new()?);
+        let store = &template.store;
+        let load = |name: &str, image: &Image| store.load_bytes(&Layout::of(name, image).archive());
         load(MANY, &image("many", 20));
         store.ok(["tag", MANY, "localhost/other:1"]);
         load("localhost/unreachable:1", &image("unreachable", 20));
         load("localhost/chain:1", &image("chain", 5));
         store.ok(["create", "--name", "gone", "localhost/chain:1"]);
         store.ok(["rm", "gone"]);
-        let template = Self { store, kept };
         template.plant();
         Some(template)
     }
@@ -144,6 +152,9 @@ fn assert_nothing_half_done(store: &Sandbox) {
     for digest in store.sql("SELECT digest FROM blob") {
         assert!(blobs.contains(hex_of(&digest)), "the database names a blob {digest} that is not there");
     }
+    let lost = "SELECT blob FROM image_layer AS l WHERE blob NOT IN (SELECT digest FROM blob) AND NOT EXISTS \
+                (SELECT 1 FROM tree AS t WHERE t.diff_id = l.diff_id AND t.synced)";
+    assert_eq!(store.sql(lost), Vec::<String>::new(), "layers of which there is no form");
 }
 
 /// All that is there but for times: every path with its type and size, and every row.
@@ -177,46 +188,68 @@ fn everything(store: &Sandbox) -> BTreeSet<String> {
     found
 }
 
-/// Kills the command after each part of the time that it takes, does it again and collects. The end is always that of
-/// a command that nobody killed.
-fn kill_at_all_points(args: &[&str]) {
-    let Some(template) = Template::new() else { return };
-    let mut times = Vec::new();
-    let mut expected = BTreeSet::new();
-    for round in 0..3 {
-        let store = template.copy(&format!("whole-{round}"));
-        let start = Instant::now();
-        store.ok(args);
-        times.push(start.elapsed());
-        store.ok(["gc"]);
-        template.assert_kept(&store);
-        store.assert_no_leftovers();
-        store.assert_nothing_to_collect();
-        let found = everything(&store);
-        assert!(round == 0 || found == expected, "{}", difference(&expected, &found));
-        expected = found;
-        remove(store.root());
+/// What is killed, and what must be so in the end.
+struct Case<'a> {
+    args: &'a [&'a str],
+    /// How often it is killed.
+    points: u32,
+    /// What is done after it was killed, if it is not the same again.
+    again: Option<&'a dyn Fn(&Sandbox)>,
+    /// Looks at a store once more that has been compared.
+    check: &'a dyn Fn(&Sandbox),
+}
+
+impl<'a> Case<'a> {
+    fn new(args: &'a [&'a str], points: u32) -> Self {
+        Self { args, points, again: None, check: &|_| {} }
     }
-    times.sort();
-    let time = times[1];
-    let mut killed = 0;
-    for point in 0..POINTS {
-        let store = template.copy(&format!("killed-{point}"));
-        let mut child = store.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(time * point / POINTS);
-        killed += u32::from(child.try_wait().unwrap().is_none());
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert_nothing_half_done(&store);
-        assert_eq!(store.ok(["cat", KEPT, "/link"]), "base");
-        store.ok(args);
-        store.ok(["gc"]);
-        template.assert_kept(&store);
-        let found = everything(&store);
-        assert!(found == expected, "killed at point {point}: {}", difference(&expected, &found));
-        remove(store.root());
+
+    /// Kills the command after each part of the time that it takes, does it again and collects. The end is always that of
+    /// a command that nobody killed.
+    fn kill_at_all_points(&self, template: &Template) {
+        let Self { args, points, again, check } = *self;
+        let mut times = Vec::new();
+        let mut expected = BTreeSet::new();
+        for round in 0..3 {
+            let store = template.copy(&format!("whole-{round}"));
+            let start = Instant::now();
+            store.ok(args);
+            times.push(start.elapsed());
+            store.ok(["gc"]);
+            template.assert_kept(&store);
+            store.assert_no_leftovers();
+            store.assert_nothing_to_collect();
+            let found = everything(&store);
+            assert!(round == 0 || found == expected, "{}", difference(&expected, &found));
+            expected = found;
+            check(&store);
+            remove(store.root());
+        }
+        times.sort();
+        let time = times[1];
+        let mut killed = 0;
+        for point in 0..points {
+            let store = template.copy(&format!("killed-{point}"));
+            let mut child = store.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(time * point / points);
+            killed += u32::from(child.try_wait().unwrap().is_none());
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert_nothing_half_done(&store);
+            assert_eq!(store.ok(["cat", KEPT, "/link"]), "base");
+            match again {
+                Some(again) => again(&store),
+                None => drop(store.ok(args)),
+            }
+            store.ok(["gc"]);
+            template.assert_kept(&store);
+            let found = everything(&store);
+            assert!(found == expected, "killed at point {point}: {}", difference(&expected, &found));
+            check(&store);
+            remove(store.root());
+        }
+        assert!(killed >= points / 3, "only {killed} of {points} were killed in time");
     }
-    assert!(killed >= POINTS / 3, "only {killed} of {POINTS} were killed in time");
 }
 
 fn difference(expected: &BTreeSet<String>, found: &BTreeSet<String>) -> String {
@@ -232,11 +265,13 @@ fn remove(root: &Path) {
 
 #[test]
 fn privileged_a_killed_gc() {
-    kill_at_all_points(&["gc"]);
+    let Some(template) = Template::new() else { return };
+    Case::new(&["gc"], POINTS).kill_at_all_points(&template);
 }
 
 #[test]
 fn privileged_a_killed_rmi() {
+    let Some(template) = Template::new() else { return };
     // With --force an image that has gone already is no failure.
-    kill_at_all_points(&["rmi", "-f", "localhost/other:1", MANY]);
+    Case::new(&["rmi", "-f", "localhost/other:1", MANY], POINTS).kill_at_all_points(&template);
 }

@@ -10,28 +10,12 @@ mod sharing;
 use std::fs;
 
 use layerstore_testkit::fault_proxy::{Fault, FaultProxy, Match};
-use layerstore_testkit::image::{Image, Layout};
+use layerstore_testkit::image::Layout;
 use layerstore_testkit::reference;
-use layerstore_testkit::registry::Registry;
-use layerstore_testkit::require;
-use layerstore_testkit::sandbox::Sandbox;
 use layerstore_testkit::tree::Snapshot;
 
-use crate::remote::{assert_holds, pull, requests};
-use crate::{small_layer, varied_image};
-
-/// A store and an open registry, or nothing where such tests are left out.
-#[track_caller]
-fn setting() -> Option<(Sandbox, Registry)> {
-    if !require::registry() {
-        return None;
-    }
-    Some((Sandbox::new()?, Registry::plain()))
-}
-
-fn two_layers(name: &str) -> Image {
-    Image::new([small_layer("base"), small_layer(name)])
-}
+use crate::remote::{assert_holds, pull, requests, setting, two_layers};
+use crate::varied_image;
 
 #[test]
 fn privileged_a_pull_says_what_docker_says() {

@@ -12,33 +12,20 @@ use layerstore_testkit::hex_of;
 use layerstore_testkit::image::{Image, Layout, MANIFEST, descriptor};
 use layerstore_testkit::layer::{Entry, LayerBuilder};
 use layerstore_testkit::podman::Podman;
-use layerstore_testkit::registry::{Registry, Uploader};
+use layerstore_testkit::registry::Uploader;
 use layerstore_testkit::require;
 use layerstore_testkit::sandbox::Sandbox;
 use layerstore_testkit::tree::Snapshot;
 use serde_json::json;
 
 use crate::pull::contents::docker_manifest;
-use crate::remote::{noise, pull, push, requests};
-use crate::{small_layer, varied_image};
-
-/// A store and an open registry, or nothing where such tests are left out.
-#[track_caller]
-pub(crate) fn setting() -> Option<(Sandbox, Registry)> {
-    if !require::registry() {
-        return None;
-    }
-    Some((Sandbox::new()?, Registry::plain()))
-}
+use crate::remote::{noise, pull, push, requests, setting, two_layers};
+use crate::varied_image;
 
 /// Loads an image under the name under which it is to be in a registry.
 #[track_caller]
 fn load(store: &Sandbox, name: &str, image: &Image) {
     store.load_bytes(&Layout::of(name, image).archive());
-}
-
-pub(crate) fn two_layers(name: &str) -> Image {
-    Image::new([small_layer("base"), small_layer(name)])
 }
 
 #[test]

@@ -4,10 +4,15 @@ use std::path::PathBuf;
 use std::{fs, thread};
 
 use layerstore_testkit::fault_proxy::FaultProxy;
+use layerstore_testkit::image::Image;
 use layerstore_testkit::layer::{Layer, LayerBuilder};
+use layerstore_testkit::registry::Registry;
+use layerstore_testkit::require;
 use layerstore_testkit::rng::Rng;
 use layerstore_testkit::sandbox::{Run, Sandbox};
 use layerstore_testkit::tree::Snapshot;
+
+use crate::small_layer;
 
 /// The folder that stands in the place of `/etc/containerd/certs.d`.
 pub(crate) fn hosts_dir(store: &Sandbox) -> PathBuf {
@@ -41,6 +46,29 @@ pub(crate) fn pull(store: &Sandbox, args: &[&str]) -> Run {
 #[must_use = "either look at the output or assert the exit status"]
 pub(crate) fn push(store: &Sandbox, args: &[&str]) -> Run {
     remote(store, &["push"], args)
+}
+
+/// A store and an open registry, or nothing where such tests are left out.
+#[track_caller]
+pub(crate) fn setting() -> Option<(Sandbox, Registry)> {
+    if !require::registry() {
+        return None;
+    }
+    Some((Sandbox::new()?, Registry::plain()))
+}
+
+pub(crate) fn two_layers(name: &str) -> Image {
+    Image::new([small_layer("base"), small_layer(name)])
+}
+
+/// A store with the image `a:1` of a registry.
+#[track_caller]
+pub(crate) fn pulled(image: &Image) -> Option<(Sandbox, Registry, String)> {
+    let (store, registry) = setting()?;
+    registry.push("a:1", image);
+    let name = registry.reference("a:1");
+    pull(&store, &[&name]).success();
+    Some((store, registry, name))
 }
 
 /// Pulls `name` by as many processes at once.

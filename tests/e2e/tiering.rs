@@ -13,23 +13,11 @@ use std::fs;
 
 use layerstore_testkit::hex_of;
 use layerstore_testkit::image::{Image, Layout};
-use layerstore_testkit::registry::Registry;
 use layerstore_testkit::sandbox::{Run, Sandbox};
 use layerstore_testkit::tree::Snapshot;
 
-use crate::push::{setting, two_layers};
-use crate::remote::{pull, remote};
+use crate::remote::{pull, pulled, remote, two_layers};
 use crate::varied_image;
-
-/// A store with the image `a:1` of a registry.
-#[track_caller]
-fn pulled(image: &Image) -> Option<(Sandbox, Registry, String)> {
-    let (store, registry) = setting()?;
-    registry.push("a:1", image);
-    let name = registry.reference("a:1");
-    pull(&store, &[&name]).success();
-    Some((store, registry, name))
-}
 
 /// Takes the blobs of these layers away, after their trees have reached the disk.
 fn evict(store: &Sandbox, image: &Image) {

@@ -16,7 +16,7 @@ use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::event::{Event, LayerState, Listener};
 use crate::layers::{Claims, Feeder, Layer, Work};
-use crate::load::contents::{Contents, DocumentKind, Member};
+use crate::load::contents::{Contents, DocumentKind};
 
 /// Passes on what the client tells.
 pub(crate) struct Watcher<'a> {
@@ -69,21 +69,9 @@ impl Members for Remote<'_> {
     fn resolve(&self, name: &str) -> Result<Option<String>, ArchiveError> {
         Ok(Some(name.to_owned()))
     }
-
-    fn read_small(&self, _name: &str, _limit: u64) -> Result<Option<Vec<u8>>, ArchiveError> {
-        Ok(None)
-    }
-
-    fn top_level(&self) -> Vec<String> {
-        Vec::new()
-    }
 }
 
 impl Contents for Remote<'_> {
-    fn open(&self, _name: &str) -> Result<Option<Member<'_>>> {
-        Ok(None)
-    }
-
     fn document(&self, descriptor: &Descriptor, kind: DocumentKind) -> Result<Option<Vec<u8>>> {
         let digest = &descriptor.digest;
         if *digest == self.top.digest {

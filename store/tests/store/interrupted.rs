@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use layerstore_store::{Clock, Key, LOCAL, Publication, Store, Surroundings, UnixSeconds};
+use layerstore_store::{Clock, Key, LOCAL, Publication, RootKind, Store, Surroundings, UnixSeconds};
 
 use crate::{add_image, audit, blob, collect, diff_id, digest, open, sql, tree};
 
@@ -136,4 +136,25 @@ fn a_pull_that_died_between_a_name_and_its_row_keeps_its_download() {
     let session = store.session(LOCAL).unwrap();
     let ingest = session.resume(&wanted, 5).unwrap();
     ingest.finish(Some((&wanted, 5))).unwrap();
+}
+
+#[test]
+fn giving_up_what_was_interrupted_takes_nothing_from_who_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    interrupted(&store, "pull a", 100);
+    let mut session = store.session(LOCAL).unwrap();
+    session.outlast("pull b", 100).unwrap();
+    let publication =
+        Publication { blobs: vec![blob(&session, "kept", None).unwrap()], ..Publication::default() };
+    store.publish(&session, publication).unwrap();
+    let leases = |interrupted| {
+        let graph = store.graph_to_collect(interrupted).unwrap();
+        graph.roots.iter().filter(|root| matches!(root.kind, RootKind::Lease { .. })).count()
+    };
+    assert_eq!((leases(false), leases(true)), (3, 1), "of the session, and of two pulls");
+    store.forget_lasting_leases().unwrap();
+    assert_eq!((leases(false), leases(true)), (1, 1));
+    assert_eq!(collect(&store, &[]).unwrap().len(), 2, "the layer of the other");
+    assert_eq!(store.read_blob(&digest("kept"), 4).unwrap(), b"kept");
 }

@@ -1,13 +1,16 @@
 //! The store as its users see it, with a disk that fails and neighbours that die.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails, in helpers as well")]
 
+mod again;
 mod claims;
 mod collect;
+mod conditions;
 mod doubt;
 mod faults;
 mod images;
 mod interrupted;
 mod last_use;
+mod leftovers;
 mod mounts;
 mod open;
 mod random;
@@ -16,6 +19,7 @@ mod scan;
 mod sessions;
 mod snapshots;
 mod used;
+mod waits;
 
 use std::collections::BTreeSet;
 use std::fs;

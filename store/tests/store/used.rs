@@ -74,6 +74,8 @@ fn privileged_what_is_mounted_a_second_time_by_hand_is_in_use() {
         run(Command::new("mount").arg("--bind").arg(&target).arg(outside.path()));
         store.unmount(&store.live_mounts().unwrap()[0]).unwrap();
         assert!(store.live_mounts().unwrap().is_empty());
+        let users = |owner| store.snapshots_in_use(owner).unwrap().into_keys().collect::<Vec<_>>();
+        assert_eq!((users(OWNER), users(LOCAL)), (vec!["work".to_owned()], Vec::new()));
         let errors = [
             store.remove_snapshot(OWNER, "work").map(drop).unwrap_err(),
             mount_work(&store, &api.into()).unwrap_err(),

@@ -4,22 +4,9 @@ use std::fs;
 
 use layerstore_testkit::hex_of;
 use layerstore_testkit::image::{Image, Layout, host_architecture};
-use layerstore_testkit::registry::Registry;
-use layerstore_testkit::sandbox::Sandbox;
 
-use super::{setting, two_layers};
-use crate::remote::{assert_holds, pull, push};
+use crate::remote::{assert_holds, pull, pulled, push, setting, two_layers};
 use crate::small_layer;
-
-/// A store with the image `a:1` of a registry.
-#[track_caller]
-fn pulled(image: &Image) -> Option<(Sandbox, Registry, String)> {
-    let (store, registry) = setting()?;
-    registry.push("a:1", image);
-    let name = registry.reference("a:1");
-    pull(&store, &[&name]).success();
-    Some((store, registry, name))
-}
 
 #[test]
 fn privileged_damaged_documents_are_mended() {

@@ -6,8 +6,8 @@ use layerstore_testkit::hex_of;
 use layerstore_testkit::image::Layout;
 use layerstore_testkit::sandbox::Sandbox;
 
-use super::{have, pulled, save};
-use crate::push::two_layers;
+use super::{have, save};
+use crate::remote::{pulled, two_layers};
 
 const IN_USE: i32 = 4;
 

@@ -6,11 +6,23 @@ use layerstore_testkit::fault_proxy::{Fault, FaultProxy, Match};
 use layerstore_testkit::hex_of;
 use layerstore_testkit::image::{Image, Layout, host_architecture};
 use layerstore_testkit::registry::Registry;
+use layerstore_testkit::sandbox::Sandbox;
 
-use super::{evict, evict_one, have, is_whole, pulled, save};
-use crate::push::{setting, two_layers};
-use crate::remote::{pull, push, requests};
+use super::{evict, evict_one, have, is_whole, save};
+use crate::remote::{pull, pulled, push, requests, setting, two_layers};
 use crate::small_layer;
+
+/// A store with the image `a:1` of a registry behind a proxy, without the blobs of its layers.
+#[track_caller]
+fn evicted_behind_a_proxy(image: &Image) -> Option<(Sandbox, Registry, FaultProxy, String)> {
+    let (store, registry) = setting()?;
+    let proxy = FaultProxy::start(registry.address());
+    let name = format!("{}/a:1", proxy.host());
+    registry.push("a:1", image);
+    pull(&store, &[&name]).success();
+    evict(&store, image);
+    Some((store, registry, proxy, name))
+}
 
 /// What is sent and written is what was pulled, byte by byte.
 #[test]
@@ -39,12 +51,7 @@ fn privileged_a_push_and_a_save_fetch_what_they_need() {
 #[test]
 fn privileged_what_the_destination_has_is_not_fetched_for_it() {
     let image = two_layers("top");
-    let Some((store, registry)) = setting() else { return };
-    let proxy = FaultProxy::start(registry.address());
-    let name = format!("{}/a:1", proxy.host());
-    registry.push("a:1", &image);
-    pull(&store, &[&name]).success();
-    evict(&store, &image);
+    let Some((store, _registry, proxy, name)) = evicted_behind_a_proxy(&image) else { return };
     proxy.traffic().clear();
     let run = push(&store, &[&name]).success();
     assert_eq!(run.stderr.matches("Layer already exists").count(), 3, "{run}");
@@ -110,12 +117,7 @@ fn privileged_without_a_registry_that_has_them_nothing_begins() {
 #[test]
 fn privileged_wrong_bytes_are_not_taken() {
     let image = two_layers("top");
-    let Some((store, registry)) = setting() else { return };
-    let proxy = FaultProxy::start(registry.address());
-    let name = format!("{}/a:1", proxy.host());
-    registry.push("a:1", &image);
-    pull(&store, &[&name]).success();
-    evict(&store, &image);
+    let Some((store, registry, proxy, name)) = evicted_behind_a_proxy(&image) else { return };
     let other = Registry::plain();
     proxy.on(Match::get(&image.layers[0].digest()), Fault::Flip { at: 20 });
     let error = push(&store, &[&name, &other.reference("b:1")]).failure(5);
@@ -133,12 +135,7 @@ fn privileged_wrong_bytes_are_not_taken() {
 #[test]
 fn privileged_a_pull_leaves_evicted_what_is() {
     let image = two_layers("top");
-    let Some((store, registry)) = setting() else { return };
-    let proxy = FaultProxy::start(registry.address());
-    let name = format!("{}/a:1", proxy.host());
-    registry.push("a:1", &image);
-    pull(&store, &[&name]).success();
-    evict(&store, &image);
+    let Some((store, registry, proxy, name)) = evicted_behind_a_proxy(&image) else { return };
     let run = pull(&store, &[&name]).success();
     assert!(run.stdout.contains("Image is up to date"), "{run}");
     assert_eq!(have(&store, &image), 0);
@@ -187,12 +184,7 @@ fn privileged_of_several_platforms_those_that_share_a_layer_do_without_it_too() 
 #[test]
 fn privileged_several_at_once_fetch_each_layer_once() {
     let image = two_layers("top");
-    let Some((store, registry)) = setting() else { return };
-    let proxy = FaultProxy::start(registry.address());
-    let name = format!("{}/a:1", proxy.host());
-    registry.push("a:1", &image);
-    pull(&store, &[&name]).success();
-    evict(&store, &image);
+    let Some((store, _registry, proxy, name)) = evicted_behind_a_proxy(&image) else { return };
     proxy.traffic().clear();
     let files: Vec<_> = (0..4).map(|number| store.dir().join(format!("{number}.tar"))).collect();
     thread::scope(|scope| {

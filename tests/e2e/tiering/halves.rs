@@ -4,8 +4,7 @@ use std::fs;
 
 use layerstore_testkit::hex_of;
 
-use super::pulled;
-use crate::push::two_layers;
+use crate::remote::{pulled, two_layers};
 
 /// How a blob can be of no use.
 type Damage = fn(&std::path::Path) -> std::io::Result<()>;

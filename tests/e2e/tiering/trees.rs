@@ -8,9 +8,9 @@ use layerstore_testkit::registry::Registry;
 use layerstore_testkit::sandbox::Sandbox;
 use layerstore_testkit::tree::Snapshot;
 
-use super::{pulled, save};
-use crate::push::two_layers;
+use super::save;
 use crate::remote::{pull, push};
+use crate::remote::{pulled, two_layers};
 use crate::varied_image;
 
 /// Takes all trees of images and their chains away.

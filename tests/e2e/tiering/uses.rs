@@ -6,9 +6,8 @@ use layerstore_testkit::image::{Image, Layout};
 use layerstore_testkit::sandbox::Sandbox;
 use serde_json::Value;
 
-use super::pulled;
-use crate::push::two_layers;
 use crate::remote::pull;
+use crate::remote::{pulled, two_layers};
 use crate::small_layer;
 
 /// Makes everything so long ago that each use shows.

@@ -147,7 +147,7 @@ mod tests {
             let digests = row.image.iter().flat_map(|image| [&image.config, &image.manifest]);
             for digest in digests.chain([&row.target]) {
                 let name = row.name.rsplit_once(':').map_or("", |(repository, _)| repository);
-                let short = digest.short().to_owned();
+                let short = digest.short();
                 texts.extend([
                     digest.to_string(),
                     short,

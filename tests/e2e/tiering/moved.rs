@@ -4,8 +4,8 @@ use layerstore_testkit::image::{Image, Layout};
 use layerstore_testkit::sandbox::{Run, Sandbox};
 
 use super::{have, pulled, save};
-use crate::push::two_layers;
 use crate::remote::pull;
+use crate::remote::two_layers;
 use crate::small_layer;
 
 fn other() -> Image {

@@ -52,7 +52,7 @@ fn keys_of_others_are_not_in_the_way() {
     assert_eq!(remove(&store, "one", "base"), Some(ErrorKind::InUse));
     assert_eq!(remove(&store, "two", "base"), None);
     // A container's ID may be a key of somebody else's.
-    let id = digest("c").hex().to_owned();
+    let id = digest("c").hex();
     let container = NewContainer {
         id: id.clone(),
         name: "c".to_owned(),

@@ -344,23 +344,24 @@ fn names_lead_to_a_layer_through_manifests_and_indexes_alone() {
 /// However many they are, and however long that takes.
 #[test]
 fn of_the_names_that_a_person_removes_all_go_or_none() {
+    const MANY: usize = 20_000;
     let rows = Rows::new();
     let name = |number| format!("localhost/many:{number}");
     let insert_name = |number: usize| {
         let values = format!("'local', '{}', 'MANIFEST', 1, 5", name(number));
         insert("reference", "owner, name, target, created_at, updated_at", &values)
     };
-    let many: String = (0..3000).map(insert_name).collect();
+    let many: String = (0..MANY).map(insert_name).collect();
     rows.set(&(document("MANIFEST") + &many));
     let untag = |number| Untag { name: name(number), ..untag(Unless::Claimed(Vec::new())) };
-    let names: Vec<Untag> = (0..=3000).map(untag).collect();
+    let names: Vec<Untag> = (0..=MANY).map(untag).collect();
     assert_eq!(
         rows.store.forget(&names, &[]).unwrap_err().kind(),
         ErrorKind::NotFound,
         "the last is not there"
     );
     let left = || sql(rows.dir.path(), "SELECT name FROM reference").len();
-    assert_eq!(left(), 3000);
-    assert_eq!(rows.store.forget(&names[..3000], &[]).unwrap().names.len(), 3000);
+    assert_eq!(left(), MANY);
+    assert_eq!(rows.store.forget(&names[..MANY], &[]).unwrap().names.len(), MANY);
     assert_eq!(left(), 0);
 }

@@ -168,8 +168,9 @@ pub(crate) fn refuse_owned(tx: &Transaction<'_>, owner: &str, key: &str) -> Resu
     }
 }
 
+/// `CROSS JOIN` keeps SQLite from looking a container up for each of many snapshots.
 const QUERY: &str = "SELECT c.id, c.name, c.manifest, i.config, c.image, c.labels, s.options, c.created_at \
-                     FROM container AS c JOIN snapshot AS s ON s.owner = c.owner AND s.key = c.id \
+                     FROM container AS c CROSS JOIN snapshot AS s ON s.owner = c.owner AND s.key = c.id \
                      LEFT JOIN image AS i ON i.manifest = c.manifest";
 
 fn select(db: &Connection, condition: &str, text: &str) -> Result<Vec<ContainerRow>> {

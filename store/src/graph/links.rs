@@ -15,9 +15,9 @@ use crate::error::Result;
 #[derive(Debug, Default)]
 pub(super) struct Links {
     /// By parent; of each by child.
-    edges: Vec<(Digest, Vec<Edge>)>,
+    edges: Groups<Edge>,
     /// By manifest; of each from the lowest on.
-    layers: Vec<(Digest, Vec<Layer>)>,
+    layers: Groups<Layer>,
 }
 
 #[derive(Debug)]
@@ -45,7 +45,6 @@ impl Links {
     pub(super) fn load(db: &Connection) -> Result<Self> {
         let mut links = Self::default();
         // Rows come in the order of the primary keys.
-        let mut last = String::new();
         each(db, "SELECT parent, child, kind, position FROM edge", [], |row| {
             let kind = match text(row, 2)? {
                 "manifest" => Kind::Manifest(get(row, 3)?),
@@ -55,27 +54,47 @@ impl Links {
                 kind => return Err(invalid("kind of edge", kind)),
             };
             let edge = Edge { child: digest(row, 1)?, kind };
-            add(&mut links.edges, &mut last, text(row, 0)?, edge)
+            links.edges.add(text(row, 0)?, edge)
         })?;
-        last.clear();
         each(db, "SELECT manifest, blob, diff_id FROM image_layer", [], |row| {
             let layer = Layer { blob: digest(row, 1)?, diff_id: digest(row, 2)? };
-            add(&mut links.layers, &mut last, text(row, 0)?, layer)
+            links.layers.add(text(row, 0)?, layer)
         })?;
         Ok(links)
     }
 }
 
-/// Adds to the group of a digest, which is that of the row before or a new one.
-fn add<T>(groups: &mut Vec<(Digest, Vec<T>)>, last: &mut String, text: &str, item: T) -> Result<()> {
-    match groups.last_mut() {
-        Some((_, group)) if text == last => group.push(item),
-        _ => {
-            text.clone_into(last);
-            groups.push((parse_digest(text)?, vec![item]));
+/// Items in groups, each of a digest.
+#[derive(Debug)]
+struct Groups<T> {
+    items: Vec<T>,
+    /// The digests, and where their items begin.
+    starts: Vec<(Digest, usize)>,
+    /// The last digest.
+    last: String,
+}
+
+impl<T> Groups<T> {
+    /// Adds to the group of a digest, which is that of the item before or a new one.
+    fn add(&mut self, digest: &str, item: T) -> Result<()> {
+        if digest != self.last {
+            self.starts.push((parse_digest(digest)?, self.items.len()));
+            digest.clone_into(&mut self.last);
         }
+        self.items.push(item);
+        Ok(())
     }
-    Ok(())
+
+    fn iter(&self) -> impl Iterator<Item = (&Digest, &[T])> {
+        let ends = self.starts.iter().skip(1).map(|(_, start)| *start).chain([self.items.len()]);
+        self.starts.iter().zip(ends).map(|((digest, start), end)| (digest, &self.items[*start..end]))
+    }
+}
+
+impl<T> Default for Groups<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), starts: Vec::new(), last: String::new() }
+    }
 }
 
 impl Objects {
@@ -83,7 +102,7 @@ impl Objects {
     pub(super) fn link(mut self, links: &Links) -> Result<Graph> {
         let mut manifests = Vec::new();
         let mut below: HashMap<usize, &[Edge]> = HashMap::default();
-        for (digest, edges) in &links.edges {
+        for (digest, edges) in links.edges.iter() {
             let parent = self.blob(digest).ok_or_else(|| dangling("blob", &digest.to_string()))?;
             below.insert(parent, edges);
             for edge in edges {
@@ -99,7 +118,7 @@ impl Objects {
             self.graph.manifest(parent, child);
         }
         let mut layers: HashMap<usize, &[Layer]> = HashMap::default();
-        for (digest, of_image) in &links.layers {
+        for (digest, of_image) in links.layers.iter() {
             let manifest = self.blob(digest).ok_or_else(|| dangling("image", &digest.to_string()))?;
             layers.insert(manifest, of_image);
         }

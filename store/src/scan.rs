@@ -19,7 +19,7 @@ use rustix::io::Errno;
 
 use crate::blob::parse_digest;
 use crate::error::{DbContext as _, IoContext as _, Result};
-use crate::layout::TreeId;
+use crate::layout::{Layout, TreeId};
 use crate::lock::Key;
 use crate::place::{Entry, Place};
 use crate::session;
@@ -108,10 +108,10 @@ struct Linked {
 struct Listing {
     scan: Scan,
     jobs: Vec<(Account, PathBuf)>,
-    blobs: Vec<(PathBuf, Digest)>,
-    trees: Vec<(PathBuf, TreeId)>,
-    /// What is in the directory of each tree.
-    inside: Vec<Result<Contents>>,
+    blobs: Vec<Digest>,
+    trees: Vec<TreeId>,
+    /// What is in the directory of each tree, if somebody has added or removed something.
+    inside: Vec<Option<Box<Result<Contents>>>>,
     mounts: Vec<PathBuf>,
 }
 
@@ -130,23 +130,17 @@ impl Store {
         // Before it is asked which of them have rows, so that this can go on beside who reads the database.
         let trees = self.layout().overlay2();
         if let Some(trees) = open_own(&home, &trees)? {
-            found.inside = in_parallel(&found.trees, |(path, id)| {
-                if let Found::Here(found) = home.look(&trees, id.as_str()).context("examine", path)?
-                    && is_untouched(&found)
-                {
-                    return Ok((vec![OsString::from("diff")], Vec::new()));
-                }
-                let opened = home.open_in(&trees, id.as_str()).context("open", path)?;
-                opened.map_or_else(
-                    || Ok(Contents::default()),
-                    |opened| contents(&opened, path, &Place::Tree(id.clone())),
-                )
+            found.inside = in_parallel(&found.trees, |id| {
+                let untouched = home
+                    .look(&trees, id.as_str())
+                    .is_ok_and(|found| matches!(found, Found::Here(found) if is_untouched(&found)));
+                (!untouched).then(|| Box::new(self.inside(&home, &trees, id)))
             });
         }
         let rows = self.rows()?;
-        explain(&home, &mut found, &rows)?;
+        explain(&home, self.layout(), &mut found, &rows)?;
         let Listing { mut scan, jobs, blobs, trees, .. } = found;
-        for (job, size) in jobs.iter().zip(count(&home, &jobs, &blobs, &trees)?) {
+        for (job, size) in jobs.iter().zip(count(&home, self.layout(), &jobs, &blobs, &trees)?) {
             match job.0 {
                 Account::Database => scan.database += size,
                 Account::Trash => scan.trash += size,
@@ -184,6 +178,14 @@ impl Store {
         Ok(work.allocated.saturating_add(blocks(&own)))
     }
 
+    fn inside(&self, home: &Home, trees: &OwnedFd, id: &TreeId) -> Result<Contents> {
+        let path = self.layout().tree(id);
+        match home.open_in(trees, id.as_str()).context("open", &path)? {
+            Some(opened) => contents(&opened, &path, &Place::Tree(id.clone())),
+            None => Ok(Contents::default()),
+        }
+    }
+
     fn list_root(&self, home: &Home) -> Result<Listing> {
         let mut found = Listing::default();
         let mut open = vec![(Place::Root, self.layout().root().to_owned())];
@@ -193,36 +195,36 @@ impl Store {
                 found.scan.database += size_of(&own);
             }
             for Name { name, kind } in list(&directory).context("list", &path)? {
-                let path = path.join(OsStr::from_bytes(name.to_bytes()));
+                let at = || path.join(OsStr::from_bytes(name.to_bytes()));
                 let is_directory = match kind {
                     Some(kind) => kind == FileType::Directory,
-                    None => match home.look(&directory, &*name).context("examine", &path)? {
+                    None => match home.look(&directory, &*name).context("examine", at())? {
                         Found::Here(found) => is_directory(&found),
                         Found::Gone | Found::Elsewhere => continue,
                     },
                 };
                 let name = OsStr::from_bytes(name.to_bytes());
                 match place.entry(name, is_directory) {
-                    Entry::Folder(place) => open.push((place, path)),
-                    Entry::Own => found.jobs.push((Account::Database, path)),
-                    Entry::Blob(digest) => found.blobs.push((path, digest)),
-                    Entry::Tree(id) => found.trees.push((path, id)),
+                    Entry::Folder(place) => open.push((place, at())),
+                    Entry::Own => found.jobs.push((Account::Database, at())),
+                    Entry::Blob(digest) => found.blobs.push(digest),
+                    Entry::Tree(id) => found.trees.push(id),
                     Entry::OfTree => {}
                     Entry::Session => {
-                        found.jobs.push((Account::Ingest(found.scan.ingests.len()), path));
+                        found.jobs.push((Account::Ingest(found.scan.ingests.len()), at()));
                         let (name, size) = (name.to_owned(), Size::default());
                         found.scan.ingests.push(IngestSpace { name, alive: false, size });
                     }
                     Entry::Partial(digest) => {
-                        found.jobs.push((Account::Partial(found.scan.partials.len()), path));
+                        found.jobs.push((Account::Partial(found.scan.partials.len()), at()));
                         found.scan.partials.push((digest, Size::default()));
                     }
-                    Entry::Trashed => found.jobs.push((Account::Trash, path)),
-                    Entry::Mount(_) => found.mounts.push(path),
+                    Entry::Trashed => found.jobs.push((Account::Trash, at())),
+                    Entry::Mount(_) => found.mounts.push(at()),
                     Entry::Unknown if place.has_folder(name) => {
-                        return Err(Errno::NOTDIR).context("list", path);
+                        return Err(Errno::NOTDIR).context("list", at());
                     }
-                    Entry::Unknown => found.unknown(path),
+                    Entry::Unknown => found.unknown(at()),
                 }
             }
         }
@@ -307,39 +309,42 @@ fn each_text(
 }
 
 /// Takes what has no row, and what lies in trees and mount points, for unknown; notes what is missing.
-fn explain(home: &Home, found: &mut Listing, rows: &Rows) -> Result<()> {
+fn explain(home: &Home, layout: &Layout, found: &mut Listing, rows: &Rows) -> Result<()> {
     let (blobs, stray): (Vec<_>, Vec<_>) =
-        std::mem::take(&mut found.blobs).into_iter().partition(|(_, digest)| rows.blobs.contains(digest));
-    for (path, _) in stray {
-        found.unknown(path);
+        std::mem::take(&mut found.blobs).into_iter().partition(|digest| rows.blobs.contains(digest));
+    for digest in stray {
+        found.unknown(layout.blob(&digest));
     }
     let mut trees = Vec::with_capacity(found.trees.len());
     let mut lost = HashSet::default();
     let inside = std::mem::take(&mut found.inside);
-    for ((path, id), inside) in std::mem::take(&mut found.trees).into_iter().zip(inside) {
+    for (id, inside) in std::mem::take(&mut found.trees).into_iter().zip(inside) {
         if !rows.trees.contains(&id) {
-            found.unknown(path);
+            found.unknown(layout.tree(&id));
             continue;
         }
-        let (names, strays) = inside?;
-        for path in strays {
-            found.unknown(path);
+        if let Some(inside) = inside {
+            let (names, strays) = (*inside)?;
+            for path in strays {
+                found.unknown(path);
+            }
+            if !names.iter().any(|name| name == "diff") {
+                lost.insert(id.clone());
+            }
         }
-        if !names.iter().any(|name| name == "diff") {
-            lost.insert(id.clone());
-        }
-        trees.push((path, id));
+        trees.push(id);
     }
-    let missing = rows.blobs.iter().map(|digest| Missing::Blob(digest.clone()));
-    let missing = missing.chain(rows.trees.iter().map(|id| Missing::Tree(id.clone())));
-    let present: HashSet<&Digest> = blobs.iter().map(|(_, digest)| digest).collect();
-    let unpacked: HashSet<&TreeId> = trees.iter().map(|(_, id)| id).collect();
-    found.scan.missing = missing
-        .filter(|row| match row {
-            Missing::Blob(digest) => !present.contains(digest),
-            Missing::Tree(id) => !unpacked.contains(id) || lost.contains(id),
-        })
-        .collect();
+    // All that was found has a row: only where there are fewer something is missing.
+    if blobs.len() < rows.blobs.len() {
+        let present: HashSet<&Digest> = blobs.iter().collect();
+        let missing = rows.blobs.iter().filter(|digest| !present.contains(digest));
+        found.scan.missing.extend(missing.cloned().map(Missing::Blob));
+    }
+    if trees.len() - lost.len() < rows.trees.len() {
+        let present: HashSet<&TreeId> = trees.iter().filter(|id| !lost.contains(id)).collect();
+        let missing = rows.trees.iter().filter(|id| !present.contains(id));
+        found.scan.missing.extend(missing.cloned().map(Missing::Tree));
+    }
     (found.blobs, found.trees) = (blobs, trees);
     for path in std::mem::take(&mut found.mounts) {
         let Found::Here(own) = home.look(CWD, &path).context("examine", &path)? else { continue };
@@ -360,9 +365,10 @@ fn explain(home: &Home, found: &mut Listing, rows: &Rows) -> Result<()> {
 /// Walks. A file with several names counts where it was met first, but for its blob or tree if it has one.
 fn count(
     home: &Home,
+    layout: &Layout,
     jobs: &[(Account, PathBuf)],
-    blobs: &[(PathBuf, Digest)],
-    trees: &[(PathBuf, TreeId)],
+    blobs: &[Digest],
+    trees: &[TreeId],
 ) -> Result<Vec<Size>> {
     let links: Mutex<HashMap<u64, Linked>> = Mutex::default();
     let locked = || links.lock().unwrap_or_else(PoisonError::into_inner);
@@ -393,8 +399,8 @@ fn count(
     let sought = |found: &Statx| -> Option<Linked> {
         if is_linked(found) { locked().remove(&found.stx_ino) } else { None }
     };
-    let paths = blobs.iter().map(|(path, _)| path).chain(trees.iter().map(|(path, _)| path));
-    let paths: Vec<&PathBuf> = if locked().is_empty() { Vec::new() } else { paths.collect() };
+    let paths = blobs.iter().map(|digest| layout.blob(digest)).chain(trees.iter().map(|id| layout.tree(id)));
+    let paths: Vec<PathBuf> = if locked().is_empty() { Vec::new() } else { paths.collect() };
     let counted_there = in_parallel(&paths, |path| {
         let mut linked = Vec::new();
         if !locked().is_empty() {

@@ -263,7 +263,8 @@ impl Store {
 
     fn is_live(&self, row: &MountRow, tables: &Tables) -> Result<bool> {
         if !self.is_here(row) {
-            return Ok(tables.has_namespace(row.namespace, &row.target));
+            let trees = row.mount_id.map(|_| self.trees_of_mount(row)).transpose()?;
+            return Ok(tables.has_namespace(row.namespace, &row.target, trees.as_deref()));
         }
         Ok(self.is_on_top(row)?
             || overlay::is_mounted_below(&row.target).context("look for the mount at", &row.target)?)
@@ -325,6 +326,17 @@ impl Store {
         self.database().read(action, |db| {
             let mut statement = db.prepare_cached(query).db(action)?;
             let ids = statement.query_map([&self.life().boot], |row| row.get::<_, String>(0)).db(action)?;
+            ids.map(|id| id.db(action)?.parse()).collect()
+        })
+    }
+
+    fn trees_of_mount(&self, row: &MountRow) -> Result<Vec<TreeId>> {
+        let action = "list the trees of a mount";
+        let query = "SELECT tree FROM mount_tree WHERE target = ?1 AND namespace = ?2";
+        self.database().read(action, |db| {
+            let mut statement = db.prepare_cached(query).db(action)?;
+            let place = (row.target.as_os_str().as_bytes(), row.namespace);
+            let ids = statement.query_map(place, |row| row.get::<_, String>(0)).db(action)?;
             ids.map(|id| id.db(action)?.parse()).collect()
         })
     }

@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::layout::TreeId;
-use crate::overlay::{shows_ours, unescape};
+use crate::overlay::{is_own_overlay, shows_ours, unescape};
 
 /// The mount tables of all processes, each that looks the same once.
 #[derive(Debug, Default)]
@@ -141,16 +141,23 @@ impl Tables {
         })
     }
 
-    /// Whether a namespace is still there: it has a process, or is kept by a mount of its file.
+    /// Whether a namespace is still there in which something of the store was mounted at `target`: it has a process, or is
+    /// kept by a mount of its file. Of processes whose namespace cannot be told it is known what they have mounted at
+    /// `target`.
     ///
-    /// Of processes whose namespace cannot be told it is known what they have mounted at `target`, where something of the
-    /// store was mounted in the namespace in question.
-    pub(crate) fn has_namespace(&self, namespace: i64, target: &Path) -> bool {
+    /// The kernel gives the number of a namespace that has gone to the next one that is made. With `mounted`, the trees of
+    /// what is mounted for sure, a namespace in which none of them is seen is such another.
+    pub(crate) fn has_namespace(&self, namespace: i64, target: &Path, mounted: Option<&[TreeId]>) -> bool {
         let kept = format!(" mnt:[{namespace}] ");
         self.partial
-            || self.tables.iter().any(|table| match table.namespace {
-                Some(other) => other == namespace || contains(&table.text, kept.as_bytes()),
-                None => shows_ours(&table.text, target) || contains(&table.text, kept.as_bytes()),
+            || self.tables.iter().any(|table| {
+                let is_it = match table.namespace {
+                    Some(other) => {
+                        other == namespace && mounted.is_none_or(|trees| may_show(&table.text, target, trees))
+                    }
+                    None => shows_ours(&table.text, target),
+                };
+                is_it || contains(&table.text, kept.as_bytes())
             })
     }
 }
@@ -209,6 +216,19 @@ fn trees(line: &[u8]) -> impl Iterator<Item = TreeId> {
     })
 }
 
+/// Whether any of these trees may be mounted in a namespace, at `target` or wherever that was moved. Not all overlays tell of
+/// what they are made.
+fn may_show(table: &[u8], target: &Path, wanted: &[TreeId]) -> bool {
+    shows_ours(table, target)
+        || table.split(|byte| *byte == b'\n').any(|line| {
+            let mut shown = trees(line).peekable();
+            match shown.peek() {
+                Some(_) => shown.any(|tree| wanted.contains(&tree)),
+                None => is_own_overlay(line),
+            }
+        })
+}
+
 fn contains(table: &[u8], wanted: &[u8]) -> bool {
     table.windows(wanted.len()).any(|window| window == wanted)
 }
@@ -224,8 +244,8 @@ mod tests {
     #[test]
     fn this_process_has_a_namespace_and_no_such_tree() {
         let tables = Tables::read();
-        assert!(tables.has_namespace(crate::clock::mount_namespace().unwrap(), Path::new("/none")));
-        assert!(!tables.has_namespace(1, Path::new("/none")), "it is gone, whoever cannot be seen");
+        assert!(tables.has_namespace(crate::clock::mount_namespace().unwrap(), Path::new("/none"), None));
+        assert!(!tables.has_namespace(1, Path::new("/none"), None), "it is gone, whoever cannot be seen");
         assert_eq!(tables.user(&TreeId::random()), None);
     }
 
@@ -265,15 +285,36 @@ mod tests {
     fn a_namespace_that_only_a_file_keeps_is_there() {
         let line = "40 25 0:4 mnt:[4026532201] /run/ns rw - nsfs nsfs rw";
         let (tables, nowhere) = (of(Some(1), line), Path::new("/none"));
-        let has = |namespace| tables.has_namespace(namespace, nowhere);
-        assert!(has(4_026_532_201) && has(1) && !has(2));
+        let has = |namespace| tables.has_namespace(namespace, nowhere, Some(&[]));
+        assert!(has(4_026_532_201) && !has(1) && !has(2));
+        assert!(tables.has_namespace(1, nowhere, None), "nothing has been mounted there yet");
+    }
+
+    #[test]
+    fn a_namespace_that_got_the_number_of_another_is_told_from_it() {
+        let trees: [TreeId; 2] = ["abcdefgh".parse().unwrap(), "abcdefgi".parse().unwrap()];
+        for (line, is_it) in [
+            ("36 25 0:31 / /m rw - overlay layerstore rw,lowerdir+=/x/diff,upperdir=/s/other123/diff", true),
+            (
+                "36 25 0:31 / / rw - overlay layerstore rw,lowerdir+=/s/other123/diff,upperdir=/s/abcdefgi/diff",
+                true,
+            ),
+            ("36 25 8:1 /s/overlay2/abcdefgh/diff / ro - ext4 /dev/vda ro", true),
+            ("36 25 0:31 / / ro - overlay layerstore ro,lowerdir=0:1:2", true),
+            ("36 25 0:31 / /n rw - overlay layerstore rw,lowerdir+=/x/diff,upperdir=/s/other123/diff", false),
+            ("36 25 0:31 / / rw - overlay overlay rw,lowerdir=/var/lib/docker/l/A,upperdir=/u", false),
+            ("36 25 8:1 / / ro - ext4 /dev/vda ro", false),
+        ] {
+            let has = |mounted| of(Some(1), line).has_namespace(1, Path::new("/m"), mounted);
+            assert_eq!((has(None), has(Some(&trees))), (true, is_it), "{line}");
+        }
     }
 
     /// What a process has mounted can always be read.
     #[test]
     fn a_namespace_that_cannot_be_told_counts_by_what_is_mounted_there() {
         let tables = of(None, "36 25 0:31 / /m rw - overlay layerstore rw,lowerdir+=/x/diff");
-        let has = |target: &str| tables.has_namespace(2, Path::new(target));
+        let has = |target: &str| tables.has_namespace(2, Path::new(target), Some(&[]));
         assert!(has("/m") && !has("/other"));
     }
 

@@ -50,7 +50,7 @@ use shape::Shape;
 pub(crate) use classic::LINKS;
 pub use data::Mount;
 pub use idmap::{IdMap, IdRange};
-pub(crate) use table::{is_mounted_below, mount_at, shows_ours, unescape, unmount_at};
+pub(crate) use table::{is_mounted_below, is_own_overlay, mount_at, shows_ours, unescape, unmount_at};
 pub use volatile::{clear_volatile, has_volatile_mark};
 
 /// What the mount table shows as the source.

@@ -41,14 +41,18 @@ pub(crate) fn shows_ours(table: &[u8], path: &Path) -> bool {
 /// Whether a line of the table is about trees mounted at `path`: an overlay of ours, or a bind mount of what
 /// looks like one of our trees.
 fn is_ours(line: &[u8], path: &Path) -> bool {
-    // The root within the filesystem is the fourth field, the mount point the fifth; type and source come
-    // after those that vary in number.
+    // The root within the filesystem is the fourth field, the mount point the fifth.
     let mut fields = line.split(|byte| *byte == b' ');
     let root = fields.nth(3).map(unescape).unwrap_or_default();
     let here = fields.next().is_some_and(|point| unescape(point) == path.as_os_str().as_bytes());
-    let mut rest = fields.skip_while(|field| *field != b"-").skip(1);
-    let is_overlay = rest.next() == Some(b"overlay") && rest.next() == Some(SOURCE.as_bytes());
-    here && (is_overlay || is_tree(Path::new(std::ffi::OsStr::from_bytes(&root))))
+    here && (is_own_overlay(line) || is_tree(Path::new(std::ffi::OsStr::from_bytes(&root))))
+}
+
+/// Whether a line of the table is about an overlay of ours, wherever it is mounted.
+pub(crate) fn is_own_overlay(line: &[u8]) -> bool {
+    // Type and source come after fields that vary in number.
+    let mut rest = line.split(|byte| *byte == b' ').skip_while(|field| *field != b"-").skip(1);
+    rest.next() == Some(b"overlay") && rest.next() == Some(SOURCE.as_bytes())
 }
 
 /// Whether a path ends like that of a tree: `overlay2/<id>/diff`.

@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use layerstore_oci::ErrorKind;
 use layerstore_testkit::require;
 use rustix::mount::{UnmountFlags, unmount};
 
@@ -111,7 +112,16 @@ impl Fixture {
     }
 
     fn unmount(&self) {
-        unmount_at(&self.target).unwrap();
+        let mut done = unmount_at(&self.target);
+        // What another test starts in this moment holds copies of all descriptors until it runs its program.
+        for _ in 0..100_000 {
+            match &done {
+                Err(error) if error.kind() == ErrorKind::InUse => std::thread::yield_now(),
+                _ => break,
+            }
+            done = unmount_at(&self.target);
+        }
+        done.unwrap();
         assert!(!self.is_mounted());
     }
 

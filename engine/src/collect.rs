@@ -271,9 +271,12 @@ impl Layerstore {
         }
     }
 
-    /// Interrupted downloads that nobody went on with for a day, or all.
+    /// Interrupted downloads that nobody went on with for a day, or all. All as well if every pull has ended with success:
+    /// then nobody will go on with what is left, as when `gc` has kept a blob for a pull that another command was about to
+    /// delete.
     fn old_partials(&self, all: bool) -> Result<Vec<Partial>> {
         let mut partials = self.store.partials()?;
+        let all = all || !partials.is_empty() && !self.store.has_lasting_lease()?;
         let old = self.store.clock().now() - KEEP_SECONDS;
         // One whose blob has come another way is of no use.
         let here = |partial: &Partial| self.store.blob(&partial.digest).is_ok_and(|blob| blob.is_some());

@@ -193,8 +193,8 @@ impl Store {
         Ok(discarded)
     }
 
-    /// Whether an interrupted pull is to be gone on with.
-    pub(crate) fn has_lasting_lease(&self) -> Result<bool> {
+    /// Whether a pull is under way, or was interrupted and is to be gone on with.
+    pub fn has_lasting_lease(&self) -> Result<bool> {
         let action = "look for interrupted pulls";
         self.database().read(action, |db| {
             db.prepare_cached("SELECT EXISTS (SELECT 1 FROM lease WHERE expires_at > ?1)")

@@ -110,11 +110,15 @@ fn privileged_what_has_no_row_is_told_too() {
     let partial = digest(b"partial");
     fs::create_dir_all(root.join("partial")).unwrap();
     fs::write(root.join(format!("partial/sha256-{}", hex_of(&partial))), "half").unwrap();
+    let told = store.ok(["why", &partial]);
+    assert!(told.contains("the next `gc` deletes it"), "no pull was interrupted: {told}");
+    store.execute("INSERT INTO lease VALUES ('keep-pull', 'local', 1, 'boot', 0, 9000000000)");
     for text in [partial.clone(), format!("partial/sha256-{}", hex_of(&partial))] {
         let told = store.ok(["why", &text]);
         assert!(told.starts_with(&format!("partial download {partial} (4B")), "{told}");
         assert!(told.contains("A pull may go on with it: `gc` deletes it after "), "{told}");
     }
+    store.execute("DELETE FROM lease");
     assert!(store.ok(["why", "layerstore.db"]).contains("Every store has it"));
     store.ok(["create", "--name", "web", "localhost/a:1"]);
     store.ok(["rmi", "-f", "localhost/a:1"]);

@@ -307,8 +307,10 @@ impl Layerstore {
         let partial = partial.ok_or_else(|| Error::NothingCalled { text: digest.to_owned() })?;
         let size = self.store.measure(&self.store.layout().partial_blob(&partial.digest))?;
         let until = partial.modified.saturating_add(KEEP_SECONDS);
-        // One whose blob has come another way is of no use.
-        let useless = self.store.blob(&partial.digest)?.is_some() || until <= self.store.clock().now();
+        // One whose blob has come another way is of no use, and none is if no pull was interrupted.
+        let useless = self.store.blob(&partial.digest)?.is_some()
+            || until <= self.store.clock().now()
+            || !self.store.has_lasting_lease()?;
         Ok(Target {
             kind: "partial download".to_owned(),
             name: digest.to_owned(),

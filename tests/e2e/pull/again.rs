@@ -4,6 +4,7 @@ use std::fs;
 
 use layerstore_testkit::hex_of;
 use layerstore_testkit::image::{Image, Layout, host_architecture};
+use layerstore_testkit::sandbox::Sandbox;
 
 use crate::remote::{assert_holds, pull, pulled, push, setting, two_layers};
 use crate::small_layer;
@@ -73,7 +74,26 @@ fn privileged_a_partial_download_goes_when_its_blob_has_come_another_way() {
     let image = two_layers("top");
     let Some((store, _registry, _name)) = pulled(&image) else { return };
     let partial = store.root().join("partial").join(format!("sha256-{}", hex_of(&image.layers[0].digest())));
+    store.execute(INTERRUPTED);
     fs::write(&partial, "beginning").unwrap();
+    store.ok(["gc"]);
+    assert!(!partial.exists());
+}
+
+/// The lease of a pull that was interrupted.
+const INTERRUPTED: &str = "INSERT INTO lease VALUES ('keep-pull', 'local', 1, 'boot', 0, 9000000000)";
+
+#[test]
+fn privileged_a_partial_download_goes_when_no_pull_wants_it() {
+    let Some(store) = Sandbox::new() else { return };
+    store.ok(["images"]);
+    let partial = store.root().join("partial").join(format!("sha256-{}", "ab".repeat(32)));
+    fs::write(&partial, "beginning").unwrap();
+    store.execute(INTERRUPTED);
+    store.ok(["gc"]);
+    assert!(partial.exists());
+    store.execute("DELETE FROM lease");
+    assert!(store.ok(["gc", "--dry-run"]).contains("partial download"));
     store.ok(["gc"]);
     assert!(!partial.exists());
 }

@@ -353,11 +353,7 @@ fn told(plan: &Plan, name: impl Fn(usize) -> bool, victim: impl Fn(usize) -> boo
                     NodeKind::Fixup => CollectedKind::Fixup,
                     NodeKind::Snapshot => CollectedKind::Snapshot,
                 },
-                name: match &planned.victim.object {
-                    Object::Blob(digest) => digest.to_string(),
-                    Object::Tree(id) => id.to_string(),
-                    Object::Snapshot { key, .. } => key.clone(),
-                },
+                name: planned.victim.object.to_string(),
                 size: planned.size,
                 cause: Some(planned.cause.clone()),
             })

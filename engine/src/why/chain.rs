@@ -159,9 +159,5 @@ fn is_chain(key: &str) -> bool {
 
 /// Its digest, ID or key.
 pub(super) fn name(graph: &Graph, index: usize) -> String {
-    match &graph.nodes[index].object {
-        Object::Blob(digest) => digest.to_string(),
-        Object::Tree(id) => id.to_string(),
-        Object::Snapshot { key, .. } => key.clone(),
-    }
+    graph.nodes[index].object.to_string()
 }

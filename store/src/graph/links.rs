@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::load::Objects;
 use super::rows::{dangling, digest, each, get, invalid, text};
-use super::{Graph, ImageFacts, LayerFacts, Object};
+use super::{Graph, ImageFacts, LayerFacts};
 use crate::blob::parse_digest;
 use crate::error::Result;
 
@@ -163,10 +163,6 @@ impl Objects {
     }
 
     fn name(&self, index: usize) -> String {
-        match &self.graph.graph.nodes[index].object {
-            Object::Blob(digest) => digest.to_string(),
-            Object::Tree(id) => id.to_string(),
-            Object::Snapshot { key, .. } => key.clone(),
-        }
+        self.graph.graph.nodes[index].object.to_string()
     }
 }

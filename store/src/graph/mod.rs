@@ -10,6 +10,7 @@ mod load;
 mod rows;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::PathBuf;
 
 use foldhash::HashMap;
@@ -40,6 +41,17 @@ pub enum Object {
         /// Its key.
         key: String,
     },
+}
+
+/// What it is called: a digest, an ID or a key.
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Blob(digest) => digest.fmt(f),
+            Self::Tree(id) => id.fmt(f),
+            Self::Snapshot { key, .. } => f.write_str(key),
+        }
+    }
 }
 
 /// An object and the space it takes.

@@ -46,6 +46,18 @@ impl Drop for Elsewhere {
     }
 }
 
+/// The container `copied`, which is not mounted here any more, but in a namespace that was made while it was.
+fn copied(store: &Sandbox) -> Elsewhere {
+    store.ok(["create", "--name", "copied", SMALL]);
+    // A directory of the store's own would go with the mount, and with it what others have mounted there.
+    let place = store.dir().join("place");
+    std::fs::create_dir(&place).unwrap();
+    store.ok(["mount", "copied", place.to_str().unwrap()]);
+    let elsewhere = Elsewhere::doing(store, "true");
+    store.ok(["umount", "copied"]);
+    elsewhere
+}
+
 #[test]
 fn privileged_a_mount_ends_with_its_namespace() {
     let Some(store) = with_small() else { return };
@@ -65,13 +77,7 @@ fn privileged_a_mount_ends_with_its_namespace() {
 #[test]
 fn privileged_a_copy_of_a_mount_counts_unless_forced() {
     let Some(store) = with_small() else { return };
-    store.ok(["create", "--name", "copied", SMALL]);
-    // A directory of the store's own would go with the mount, and with it what others have mounted there.
-    let place = store.dir().join("place");
-    std::fs::create_dir(&place).unwrap();
-    store.ok(["mount", "copied", place.to_str().unwrap()]);
-    let elsewhere = Elsewhere::doing(&store, "true");
-    store.ok(["umount", "copied"]);
+    let elsewhere = copied(&store);
     for verb in ["rm", "mount"] {
         let said = store.run([verb, "copied"]).failure(4);
         assert!(said.contains("container copied is in use by process"), "{said}");
@@ -105,12 +111,7 @@ fn privileged_df_shows_which_containers_are_mounted() {
 #[test]
 fn privileged_what_others_have_mounted_is_not_pruned() {
     let Some(store) = with_small() else { return };
-    store.ok(["create", "--name", "copied", SMALL]);
-    let place = store.dir().join("place");
-    std::fs::create_dir(&place).unwrap();
-    store.ok(["mount", "copied", place.to_str().unwrap()]);
-    let elsewhere = Elsewhere::doing(&store, "true");
-    store.ok(["umount", "copied"]);
+    let elsewhere = copied(&store);
     let active = || {
         let told = store.ok(["df", "--no-scan", "--format", "{{.Type}} {{.Active}} {{.Reclaimable}}"]);
         told.lines().find(|line| line.starts_with("Containers ")).unwrap().to_owned()

@@ -146,7 +146,7 @@ fn by_id<'a>(rows: &'a [ImageRow], text: &str) -> Result<Option<&'a ImageRow>> {
         .iter()
         .filter(|row| {
             let image = row.image.iter().flat_map(|image| [&image.config, &image.manifest]);
-            image.chain([&row.target]).any(|digest| digest.hex().starts_with(prefix))
+            image.chain([&row.target]).any(|digest| digest.starts_with(prefix))
         })
         .collect();
     let id = |row: &ImageRow| row.image.as_ref().map_or(row.target.clone(), |image| image.config.clone());

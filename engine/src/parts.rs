@@ -80,7 +80,7 @@ impl Layerstore {
         let mut parts = Parts::default();
         self.gather(target, None, wanted, 0, &mut parts)?;
         let is_index = parts.documents.last().is_some_and(|top| media_type::is_index(&top.media_type));
-        let is_top = |id: &&str| target.hex().starts_with(id);
+        let is_top = |id: &&str| target.starts_with(id);
         let id = wanted.id.filter(|id| !is_top(id) && parts.images.iter().any(|image| image.is(id)));
         let images: Vec<&PartImage> =
             parts.images.iter().filter(|image| id.is_none_or(|id| image.is(id))).collect();
@@ -233,6 +233,6 @@ impl Layerstore {
 
 impl PartImage {
     fn is(&self, id: &str) -> bool {
-        self.manifest.hex().starts_with(id) || self.config.hex().starts_with(id)
+        self.manifest.starts_with(id) || self.config.starts_with(id)
     }
 }

@@ -129,6 +129,11 @@ impl Digest {
         hex
     }
 
+    /// Whether the hexadecimal part begins like this, as people shorten IDs.
+    pub fn starts_with(&self, hex: &str) -> bool {
+        hex::Room::default().encode(self.bytes()).starts_with(hex)
+    }
+
     fn bytes(&self) -> &[u8] {
         match &self.0 {
             Value::Sha256(bytes) => bytes,
@@ -319,6 +324,10 @@ mod tests {
         assert_eq!(digest.to_string(), EMPTY);
         assert_eq!(digest, Digest::sha256_of(b""));
         assert_eq!(digest.short(), "e3b0c44298fc");
+        assert!(digest.starts_with("e3b") && digest.starts_with("") && digest.starts_with(&digest.hex()));
+        assert!(
+            !digest.starts_with("e3b1") && !digest.starts_with("sha256:e3b") && !digest.starts_with("E3B")
+        );
     }
 
     #[test]

@@ -94,7 +94,7 @@ fn fits(container: &Container, filter: &ContainerFilter) -> bool {
 fn is_ancestor(container: &Container, image: &str) -> bool {
     let hex = image.strip_prefix("sha256:").unwrap_or(image);
     let ids = container.image_id.iter().chain([&container.manifest]);
-    let by_id = hex.len() >= 4 && ids.into_iter().any(|id| id.hex().starts_with(hex));
+    let by_id = hex.len() >= 4 && ids.into_iter().any(|id| id.starts_with(hex));
     let parsed = |text: &str| text.parse::<Reference>().ok();
     by_id || container.image == image || parsed(image).is_some() && parsed(image) == parsed(&container.image)
 }

@@ -81,7 +81,7 @@ impl ImageRows for Known<'_> {
     }
 
     fn by_digest(&self, hex: &str) -> Result<Vec<ImageRow>> {
-        let fits = |digest: &Digest| digest.hex().starts_with(hex);
+        let fits = |digest: &Digest| digest.starts_with(hex);
         let fits_at = |index: usize| self.blob(index).is_some_and(fits);
         let leads_to = |group: &Group| {
             let mut images = group.images.iter().map(|image| &self.graph.images[*image]);

@@ -142,7 +142,7 @@ impl Layerstore {
             }
         };
         // Of all that a store has only few begin like this: the others are not made a text of.
-        let fits = |digest: &Digest| digest.hex().starts_with(digits);
+        let fits = |digest: &Digest| digest.starts_with(digits);
         for (index, node) in graph.nodes.iter().enumerate() {
             match &node.object {
                 Object::Blob(digest) if fits(digest) => add(&digest.to_string(), 0, Some(index)),

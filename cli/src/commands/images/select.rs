@@ -39,7 +39,7 @@ fn created(images: &[ImageSummary], name: &str) -> Result<i64, Failure> {
     let image = images
         .iter()
         .find(|image| reference.is_some() && image.reference == reference)
-        .or_else(|| images.iter().find(|image| hex.len() >= 4 && image.id.hex().starts_with(hex)))
+        .or_else(|| images.iter().find(|image| hex.len() >= 4 && image.id.starts_with(hex)))
         .ok_or_else(|| Error::NoImage { name: name.to_owned() })?;
     Ok(image.created.unwrap_or(0))
 }

@@ -1,6 +1,7 @@
 //! The faults as a client sees them, with a [`Bucket`] for upstream.
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write as _};
+use std::net::TcpStream;
 use std::time::Instant;
 
 use super::*;
@@ -92,12 +93,19 @@ fn a_connection_is_reset() {
 fn a_body_stops_until_the_proxy_is_dropped() {
     let setup = Setup::new();
     setup.proxy.on(Match::any(), Fault::Stall { after: 5 });
-    let (address, target) = (setup.proxy.address(), setup.target.clone());
-    let client = std::thread::spawn(move || get(address, &target).unwrap());
-    setup.proxy.traffic().wait_until_served("/blobs/", 5);
-    assert!(!client.is_finished());
+    let mut client = TcpStream::connect(setup.proxy.address()).unwrap();
+    write!(client, "GET {} HTTP/1.1\r\nHost: proxy\r\nConnection: close\r\n\r\n", setup.target).unwrap();
+    let (mut seen, mut byte) = (Vec::new(), [0]);
+    while !seen.ends_with(b"\r\n\r\n01234") {
+        client.read_exact(&mut byte).unwrap();
+        seen.extend(byte);
+    }
+    client.set_nonblocking(true).unwrap();
+    assert_eq!(client.read(&mut byte).unwrap_err().kind(), ErrorKind::WouldBlock);
+    client.set_nonblocking(false).unwrap();
     drop(setup);
-    assert_eq!(client.join().unwrap().body, b"01234");
+    // However the connection ends, nothing more comes.
+    assert_eq!(client.read(&mut byte).unwrap_or(0), 0);
 }
 
 #[test]
